@@ -1,0 +1,56 @@
+"""`cloakwork serve`: the gateway over HTTP, models in processes on this machine."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from typing import TYPE_CHECKING
+
+import uvicorn
+from rich.console import Console
+
+from cloakwork_functions.gateway import create_app
+from cloakwork_functions.home import Home
+from cloakwork_functions.registry import Registry
+from cloakwork_functions.runtime import LocalRuntime
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+
+__all__ = ["HELP", "configure", "run"]
+
+HELP = "serve published models over HTTP"
+BACKLOG = 2048
+
+
+def configure(parser: ArgumentParser) -> None:
+    """Describe the command."""
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    parser.add_argument(
+        "--port", type=int, default=8700, help="port, 0 for a free one (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--idle-seconds",
+        type=float,
+        default=300.0,
+        help="stop a worker unused for so long (default: %(default)s)",
+    )
+    parser.add_argument("--quiet", action="store_true", help="log failures only, not every request")
+
+
+def run(arguments: Namespace) -> int:
+    """Serve until told to stop."""
+    logging.basicConfig(format="%(asctime)s %(name)s %(message)s", level=logging.INFO)
+    if arguments.quiet:
+        logging.getLogger("cloakwork.access").setLevel(logging.WARNING)
+    home = Home.default()
+    app = create_app(home, LocalRuntime(arguments.idle_seconds))
+    config = uvicorn.Config(
+        app, loop="uvloop", http="httptools", access_log=False, log_config=None, log_level="warning"
+    )
+    with socket.create_server((arguments.host, arguments.port), backlog=BACKLOG) as listener:
+        address = f"http://{arguments.host}:{listener.getsockname()[1]}"
+        models = ", ".join(info.model for info in Registry(home.registry).list()) or "nothing yet"
+        Console().print(f"cloakwork serves {models} at {address}", soft_wrap=True)
+        uvicorn.Server(config).run(sockets=[listener])
+    return 0

@@ -1,0 +1,67 @@
+"""The application: routes on a desk, inside the edge."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING
+
+from starlette.routing import Router
+
+from cloakwork.errors import BusyError, error
+from cloakwork_functions.ledger import Ledger
+from cloakwork_functions.registry import Registry
+from cloakwork_functions.runtime import LocalRuntime
+
+from .calls import Desk
+from .edge import Edge
+from .keystore import KeyStore
+from .routes import routes
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+    from cloakwork_functions.home import Home
+    from cloakwork_functions.runtime import Runtime
+
+__all__ = ["create_app"]
+
+REAP_SECONDS = 30.0
+
+
+def create_app(home: Home, runtime: Runtime | None = None) -> ASGIApp:
+    """Make the gateway of an operator's folder; models run in local processes unless told otherwise."""
+    home.make()
+    desk = Desk(
+        registry=Registry(home.registry),
+        ledger=Ledger(home.database),
+        runtime=runtime or LocalRuntime(),
+        keystore=KeyStore(home.evaluation_keys),
+    )
+
+    @asynccontextmanager
+    async def lifespan(_: object) -> AsyncIterator[None]:
+        reaper = asyncio.create_task(_reap(desk.ledger))
+        try:
+            yield
+        finally:
+            reaper.cancel()
+            await desk.runtime.close()
+            desk.ledger.close()
+
+    return Edge(Router(routes(desk), redirect_slashes=False, default=_nothing, lifespan=lifespan))
+
+
+async def _reap(ledger: Ledger) -> None:
+    while True:
+        # An unavailable ledger tells its callers so as well; the next round tries again.
+        with suppress(BusyError):
+            await ledger.reap()
+        await asyncio.sleep(REAP_SECONDS)
+
+
+async def _nothing(scope: Scope, _receive: Receive, _send: Send) -> None:
+    if scope["type"] == "http":
+        raise error("unknown_path", "There is nothing at this path; see /openapi.json for what is.")

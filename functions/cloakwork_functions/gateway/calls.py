@@ -1,0 +1,178 @@
+"""One call's walk: check, hold, run, settle.
+
+Nothing is held for a request that cannot run; what is held is settled before the answer leaves, or
+released if there is none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from cloakwork.errors import InputError, NotFoundError, error
+from cloakwork.wire import Media, Mode
+from cloakwork_functions.ledger import Charge
+from cloakwork_functions.runtime import Call
+from cloakwork_privacy.ckks.frames import Frame, Kind, decode
+from cloakwork_privacy.errors import PrivacyError as Refusal
+
+from .inputs import Expected, read_records
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from cloakwork.wire import ModelInfo, Offer
+    from cloakwork_functions.ledger import Ledger
+    from cloakwork_functions.registry import Registry
+    from cloakwork_functions.runtime import Runtime
+
+    from .keystore import KeyStore
+
+__all__ = ["Answer", "Caller", "Desk"]
+
+RUN_SECONDS = 120.0
+# An open hold outlives every run, so that only a hold whose gateway died expires.
+HOLD_SECONDS = RUN_SECONDS + 30.0
+BODY_BYTES = 32 << 20
+KEYS_BYTES = 64 << 20
+KEY_PARTS = 3
+
+
+class Caller(NamedTuple):
+    """Who calls: the request's own id, the API key's prefix, and the client's name for the call."""
+
+    request_id: str
+    account: str
+    idempotency: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a call gave: an array of outputs, or an answer frame; and what it cost in nano-USD."""
+
+    output: NDArray[np.float32] | bytes
+    model: str
+    mode: Mode
+    cost: int
+    request_id: str
+
+
+@dataclass(frozen=True)
+class Desk:
+    """Where calls are served."""
+
+    registry: Registry
+    ledger: Ledger
+    runtime: Runtime
+    keystore: KeyStore
+
+    def offer(self, ref: str, mode: Mode) -> tuple[ModelInfo, Offer]:
+        """Find a model and its offer of a mode.
+
+        Raises:
+            NotFoundError: `unknown_model` or `mode_not_offered`.
+        """
+        info = self.registry.resolve(ref)
+        offer = info.card.modes.get(mode)
+        if offer is None:
+            offered = ", ".join(info.card.modes)
+            raise NotFoundError(
+                "mode_not_offered",
+                f"{info.model} is not offered {mode}; it is offered {offered}.",
+                param="privacy",
+            )
+        return info, offer
+
+    async def run(self, caller: Caller, ref: str, mode: Mode, media: str, body: bytes) -> Answer:
+        """Serve one call.
+
+        Raises:
+            CloakworkError: whatever kept it from being answered; then nothing is charged.
+        """
+        info, offer = self.offer(ref, mode)
+        if mode is Mode.ENCRYPTED:
+            call, batched = self._sealed(caller.account, info, offer, media, body), True
+        else:
+            call, batched = self._plain(info, offer, mode, media, body)
+        model = f"{info.model}@{info.version}"
+        amount = offer.price_nano_usd * call.records
+        charge = Charge(
+            caller.request_id,
+            caller.account,
+            model,
+            mode,
+            call.records,
+            amount,
+            HOLD_SECONDS,
+            caller.idempotency,
+            body,
+        )
+        run = await self.ledger.hold(charge)
+        try:
+            output = await self.runtime.run(call, RUN_SECONDS)
+            await self.ledger.settle(run)
+        except BaseException:
+            # Shielded, so that a cancelled request gives its money back all the same.
+            await asyncio.shield(self.ledger.release(run))
+            raise
+        return Answer(_shape(output, info, call, batched=batched), model, mode, amount, run)
+
+    async def accept_keys(self, account: str, ref: str, fingerprint: str, frame: bytes) -> None:
+        """Check uploaded evaluation keys against a model's program, and keep them.
+
+        Raises:
+            PrivacyError: they are damaged, for another program, or hold a secret key.
+        """
+        info, _ = self.offer(ref, Mode.ENCRYPTED)
+        _frame(frame, Kind.EVALUATION_KEYS, KEY_PARTS)
+        staged = self.keystore.stage(account, fingerprint, frame)
+        try:
+            await self.runtime.run(
+                Call(self.registry.artifact(info.digest), Mode.ENCRYPTED, b"", 0, staged), RUN_SECONDS
+            )
+        except BaseException:
+            staged.unlink()
+            raise
+        self.keystore.keep(staged)
+
+    def _plain(self, info: ModelInfo, offer: Offer, mode: Mode, media: str, body: bytes) -> tuple[Call, bool]:
+        schema = info.card.input
+        expected = (
+            Expected(schema.shape, schema.minimum, schema.maximum, offer.max_records)
+            if mode is Mode.PLAINTEXT
+            else Expected(offer.wire, None, None, offer.max_records)
+        )
+        records = read_records(body, media, expected)
+        return Call(self.registry.artifact(info.digest), mode, records.body, records.count), records.batched
+
+    def _sealed(self, account: str, info: ModelInfo, offer: Offer, media: str, body: bytes) -> Call:
+        if media != Media.FRAME:
+            raise InputError(
+                "unsupported_media_type",
+                f"Encrypted calls send {Media.FRAME}; a plain record is refused unread. The SDK encrypts.",
+                param="content-type",
+            )
+        frame = _frame(body, Kind.REQUEST, offer.max_records)
+        if not frame.parts:
+            raise InputError(
+                "too_many_records", f"A call takes 1 to {offer.max_records} records, not none.", param="input"
+            )
+        keys = self.keystore.find(account, frame.keys.hex())
+        return Call(self.registry.artifact(info.digest), Mode.ENCRYPTED, body, len(frame.parts), keys)
+
+
+def _frame(body: bytes, kind: Kind, most_parts: int) -> Frame:
+    try:
+        return decode(body, kind, most_parts=most_parts, most_bytes=len(body))
+    except Refusal as refusal:
+        raise error(refusal.code, str(refusal)) from None
+
+
+def _shape(output: bytes, info: ModelInfo, call: Call, *, batched: bool) -> NDArray[np.float32] | bytes:
+    if call.mode is Mode.ENCRYPTED:
+        return output
+    array: NDArray[np.float32] = np.frombuffer(output, "<f4").reshape(call.records, *info.card.output.shape)
+    return array if batched else array[0]

@@ -1,0 +1,157 @@
+"""The API's endpoints: each reads its request, asks the desk, and writes its answer.
+
+They are plain ASGI callables, because Starlette's request and response objects cost more than the rest
+of a call.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from starlette.routing import Route
+
+from cloakwork import tensor
+from cloakwork.errors import AuthError, InputError, NotFoundError
+from cloakwork.wire import Header, Media, Mode, ModelList, Path, RunAnswer
+
+from .calls import BODY_BYTES, KEYS_BYTES, Caller
+from .http import header, query, read_body, send_answer, send_json
+from .openapi import document
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+    from .calls import Answer, Desk
+
+__all__ = ["routes"]
+
+LOCAL = "local"
+
+
+def routes(desk: Desk) -> list[Route]:
+    """Make the endpoints."""
+    api = Api(desk)
+
+    def route(path: str, endpoint: ASGIApp, *methods: str) -> Route:
+        return Route(path, Plain(endpoint), methods=list(methods))
+
+    return [
+        route(Path.RUN, api.run, "POST"),
+        route(Path.MODELS, api.models, "GET"),
+        route(Path.MODE, api.mode, "GET"),
+        route(Path.EVALUATION_KEYS, api.evaluation_keys, "GET", "PUT"),
+        route(Path.MODEL, api.model, "GET"),
+        route(Path.HEALTH, api.health, "GET"),
+        route(Path.READY, api.ready, "GET"),
+        route(Path.OPENAPI, api.openapi, "GET"),
+    ]
+
+
+class Plain:
+    """Keeps Starlette from wrapping an endpoint: it wraps functions, and leaves other callables alone."""
+
+    def __init__(self, endpoint: Callable[[Scope, Receive, Send], Awaitable[None]]) -> None:
+        self._endpoint = endpoint
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._endpoint(scope, receive, send)
+
+
+class Api:
+    """The endpoints of one desk."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+
+    async def run(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """POST /v1/models/{model}/run?privacy=MODE."""
+        caller = Caller(scope["request_id"], self._account(scope), header(scope, Header.IDEMPOTENCY_KEY))
+        mode = _mode(query(scope, "privacy", Mode.PLAINTEXT))
+        body = await read_body(scope, receive, BODY_BYTES)
+        media = (header(scope, "content-type") or "").partition(";")[0].strip()
+        answer = await self._desk.run(caller, scope["path_params"]["model"], mode, media, body)
+        await _send(send, answer, header(scope, "accept") or "")
+
+    async def models(self, scope: Scope, _receive: Receive, send: Send) -> None:
+        """GET /v1/models."""
+        self._account(scope)
+        await send_json(send, ModelList(self._desk.registry.list()))
+
+    async def model(self, scope: Scope, _receive: Receive, send: Send) -> None:
+        """GET /v1/models/{model}."""
+        self._account(scope)
+        await send_json(send, self._desk.registry.resolve(scope["path_params"]["model"]))
+
+    async def mode(self, scope: Scope, _receive: Receive, send: Send) -> None:
+        """GET /v1/models/{model}/modes/{mode}: the client's public half of a mode."""
+        self._account(scope)
+        mode = _mode(scope["path_params"]["mode"])
+        info, offer = self._desk.offer(scope["path_params"]["model"], mode)
+        if offer.artifact is None:
+            raise NotFoundError("unknown_path", f"The mode {mode} asks nothing of the client.")
+        folder = self._desk.registry.artifact(info.digest).folder
+        await send_answer(send, (folder / offer.artifact).read_bytes(), Media.JSON)
+
+    async def evaluation_keys(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """HEAD or PUT /v1/models/{model}/evaluation-keys/{fingerprint}."""
+        account = self._account(scope)
+        model, fingerprint = scope["path_params"]["model"], scope["path_params"]["fingerprint"]
+        if scope["method"] == "PUT":
+            frame = await read_body(scope, receive, KEYS_BYTES)
+            await self._desk.accept_keys(account, model, fingerprint, frame)
+        elif not self._desk.keystore.has(account, fingerprint):
+            raise NotFoundError("unknown_path", "These evaluation keys are not here; upload them.")
+        await send_json(send, {"fingerprint": fingerprint})
+
+    async def health(self, _scope: Scope, _receive: Receive, send: Send) -> None:
+        """GET /healthz: the process answers."""
+        await send_json(send, {"status": "alive"})
+
+    async def ready(self, _scope: Scope, _receive: Receive, send: Send) -> None:
+        """GET /readyz: the ledger can be read and there is a model to run."""
+        models = len(self._desk.registry.list())
+        ready = bool(models) and self._desk.ledger.ready()
+        await send_json(
+            send, {"status": "ready" if ready else "not ready", "models": models}, 200 if ready else 503
+        )
+
+    async def openapi(self, _scope: Scope, _receive: Receive, send: Send) -> None:
+        """GET /openapi.json."""
+        await send_json(send, document())
+
+    def _account(self, scope: Scope) -> str:
+        """Tell who calls. Only code in this process can set a scope's account; the network cannot."""
+        if scope.get("account") == LOCAL:
+            return LOCAL
+        try:
+            return self._desk.ledger.keys.authenticate(header(scope, "authorization"))
+        except AuthError as failure:
+            failure.param = "authorization"
+            raise
+
+
+async def _send(send: Send, answer: Answer, accept: str) -> None:
+    headers = {
+        Header.MODEL: answer.model,
+        Header.MODE: answer.mode,
+        Header.COST: str(answer.cost),
+        Header.REQUEST_ID: answer.request_id,
+    }
+    if isinstance(answer.output, bytes):
+        await send_answer(send, answer.output, Media.FRAME, headers)
+    elif Media.TENSOR in accept:
+        await send_answer(send, tensor.encode(answer.output), Media.TENSOR, headers)
+    else:
+        said = RunAnswer(answer.output.tolist(), answer.model, answer.mode, answer.cost, answer.request_id)
+        await send_json(send, said)
+
+
+def _mode(text: str) -> Mode:
+    try:
+        return Mode(text)
+    except ValueError:
+        raise InputError(
+            "bad_request", f"privacy must be one of {', '.join(Mode)}.", param="privacy"
+        ) from None

@@ -1,0 +1,154 @@
+"""Names for artifacts: versions count up, aliases point at versions.
+
+    digits            the version that `prod` points at
+    digits@prod       the same
+    digits@3          version 3
+    digits@sha256:ab… the version whose digest starts so
+
+Artifacts lie under `artifacts/DIGEST`; a model's versions and aliases in `models/NAME.json`, replaced
+whole. Writers take a lock; readers need none.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import re
+import shutil
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from cloakwork.errors import NotFoundError
+from cloakwork.wire import ModelInfo
+
+from .artifact import Artifact, write_manifest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["Registry"]
+
+NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+ALIAS = re.compile(r"[a-z][a-z0-9-]{0,30}")
+DEFAULT_ALIAS = "prod"
+
+
+class Index(msgspec.Struct):
+    """A model's versions, oldest first, and its aliases."""
+
+    versions: list[str] = []
+    aliases: dict[str, int] = {}
+
+
+class Registry:
+    """Published models under one folder."""
+
+    def __init__(self, root: Path) -> None:
+        self._artifacts = root / "artifacts"
+        self._models = root / "models"
+        self._opened: dict[str, Artifact] = {}
+        self._indices: dict[str, tuple[int, Index]] = {}
+
+    def publish(self, folder: Path, alias: str = DEFAULT_ALIAS) -> ModelInfo:
+        """Store a copy of an artifact, make it the next version and point an alias at it.
+
+        Publishing the same bytes again makes no new version.
+
+        Raises:
+            ValueError: the alias or the card's name is not one.
+            FileNotFoundError: the folder has no card.
+        """
+        if not ALIAS.fullmatch(alias):
+            raise ValueError(f"{alias!r} is no alias: use lower-case letters, digits and dashes")
+        self._artifacts.mkdir(parents=True, exist_ok=True)
+        self._models.mkdir(parents=True, exist_ok=True)
+        artifact = self._store(folder)
+        name = artifact.card.name
+        if not NAME.fullmatch(name):
+            raise ValueError(f"{name!r} is no model name: use lower-case letters, digits and dashes")
+        with self._locked():
+            index = self._index(name) or Index()
+            if artifact.digest not in index.versions:
+                index.versions.append(artifact.digest)
+            index.aliases[alias] = index.versions.index(artifact.digest) + 1
+            _replace(self._models / f"{name}.json", msgspec.json.encode(index))
+        return self.resolve(f"{name}@{alias}")
+
+    def list(self) -> tuple[ModelInfo, ...]:
+        """List the version of each model that its default alias, or else its newest, names."""
+        names = sorted(path.stem for path in self._models.glob("*.json"))
+        return tuple(self.resolve(name) for name in names)
+
+    def resolve(self, ref: str) -> ModelInfo:
+        """Turn a reference into one exact version.
+
+        Raises:
+            NotFoundError: `unknown_model`.
+            ServerError: `model_unavailable` when the artifact was tampered with.
+        """
+        name, _, wanted = ref.partition("@")
+        index = self._index(name) if NAME.fullmatch(name) else None
+        version = _version(index, wanted) if index else None
+        if index is None or version is None:
+            raise NotFoundError(
+                "unknown_model",
+                "No model of that name and version is published; list them to see what is.",
+                param="model",
+            )
+        digest = index.versions[version - 1]
+        aliases = tuple(sorted(alias for alias, at in index.aliases.items() if at == version))
+        return ModelInfo(name, version, digest, aliases, self.artifact(digest).card)
+
+    def artifact(self, digest: str) -> Artifact:
+        """Open an artifact, verified the first time it is asked for."""
+        if digest not in self._opened:
+            self._opened[digest] = Artifact.open(self._artifacts / digest, digest)
+        return self._opened[digest]
+
+    def _store(self, folder: Path) -> Artifact:
+        with tempfile.TemporaryDirectory(dir=self._artifacts) as scratch:
+            copy = Path(scratch) / "artifact"
+            shutil.copytree(folder, copy, symlinks=False)
+            digest = write_manifest(copy)
+            target = self._artifacts / digest
+            if not target.exists():
+                copy.rename(target)
+        return Artifact.open(target, digest)
+
+    def _index(self, name: str) -> Index | None:
+        path = self._models / f"{name}.json"
+        try:
+            changed = path.stat().st_mtime_ns
+        except FileNotFoundError:
+            return None
+        known = self._indices.get(name)
+        if known is None or known[0] != changed:
+            known = self._indices[name] = (changed, msgspec.json.decode(path.read_bytes(), type=Index))
+        return known[1]
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        with (self._models / ".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+
+def _version(index: Index, wanted: str) -> int | None:
+    if not wanted:
+        return index.aliases.get(DEFAULT_ALIAS, len(index.versions))
+    if wanted.isdecimal():
+        return int(wanted) if 0 < int(wanted) <= len(index.versions) else None
+    if wanted.startswith("sha256:"):
+        prefix = wanted.removeprefix("sha256:")
+        found = [at for at, digest in enumerate(index.versions, 1) if prefix and digest.startswith(prefix)]
+        return found[0] if len(found) == 1 else None
+    return index.aliases.get(wanted)
+
+
+def _replace(path: Path, content: bytes) -> None:
+    scratch = path.with_suffix(".new")
+    scratch.write_bytes(content)
+    scratch.rename(path)

@@ -1,0 +1,226 @@
+"""The workers of one artifact in one mode, and the calls that wait for them.
+
+Whatever waits when a worker is free goes to it in one batch: under load batches grow by themselves,
+and a lone call waits for nobody. Workers start when calls wait and stop when none came for a while.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cloakwork.errors import BusyError, CloakworkError, DeadlineError, ServerError
+
+from .process import WorkerDied, WorkerProcess
+
+if TYPE_CHECKING:
+    from cloakwork.wire import Mode
+    from cloakwork_functions.registry import Artifact
+
+    from .protocol import Call
+
+__all__ = ["Limits", "Pool"]
+
+MAX_TRIES = 3
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Bounds of a pool.
+
+    Attributes:
+        workers: most processes at once.
+        records: most records in one batch.
+        waiting: most calls waiting; one more is refused.
+        idle_seconds: how long a worker without work lives.
+    """
+
+    workers: int
+    records: int
+    idle_seconds: float
+    waiting: int = 4096
+
+
+class Waiting:
+    """A call, and who waits for its answer."""
+
+    __slots__ = ("call", "future", "tries")
+
+    def __init__(self, call: Call, future: asyncio.Future[bytes]) -> None:
+        self.call = call
+        self.future = future
+        self.tries = 0
+
+
+class Pool:
+    """See the module."""
+
+    def __init__(self, artifact: Artifact, mode: Mode, limits: Limits) -> None:
+        self._artifact = artifact
+        self._mode = mode
+        self._limits = limits
+        self._queue: deque[Waiting] = deque()
+        self._workers: set[asyncio.Task[None]] = set()
+        self._resting: deque[asyncio.Future[None]] = deque()
+        self.processes: dict[int, WorkerProcess] = {}
+
+    async def run(self, call: Call, timeout: float) -> bytes:
+        """See `Runtime.run`."""
+        if len(self._queue) >= self._limits.waiting:
+            raise BusyError(
+                "overloaded", "Too many calls wait for this model; try again shortly.", retry_after=1
+            )
+        loop = asyncio.get_running_loop()
+        item = Waiting(call, loop.create_future())
+        alarm = loop.call_later(timeout, _expire, item.future)
+        self._queue.append(item)
+        self._wake()
+        try:
+            return await item.future
+        finally:
+            alarm.cancel()
+
+    async def close(self) -> None:
+        """Stop every worker and fail what waits."""
+        tasks = list(self._workers)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._fail_all(ServerError("worker_failed", "The service is stopping; nothing was charged."))
+
+    def _wake(self) -> None:
+        """Put a worker to the calls that wait: a resting one, or a new one."""
+        while self._resting:
+            resting = self._resting.popleft()
+            if not resting.done():
+                resting.set_result(None)
+                return
+        if len(self._workers) < self._limits.workers:
+            task = asyncio.create_task(self._work())
+            self._workers.add(task)
+            task.add_done_callback(self._left)
+
+    def _left(self, task: asyncio.Task[None]) -> None:
+        self._workers.discard(task)
+        if task.cancelled():
+            return
+        failure = task.exception()
+        if isinstance(failure, CloakworkError):
+            self._fail_all(failure)
+        elif isinstance(failure, WorkerDied):
+            self._count_tries(list(self._queue))
+        elif failure is not None:
+            self._fail_all(ServerError("worker_failed", "The model's engine failed; nothing was charged."))
+            raise failure
+        if self._queue:
+            self._wake()
+
+    async def _work(self) -> None:
+        """Live the life of one worker: start, run batches, rest, stop."""
+        worker = await WorkerProcess.start(self._artifact, self._mode)
+        self.processes[worker.pid] = worker
+        patience = 0.0
+        try:
+            while await self._work_waits():
+                await self._run_batch(worker)
+            patience = 5.0
+        except WorkerDied:
+            return
+        finally:
+            del self.processes[worker.pid]
+            await worker.stop(patience=patience)
+
+    async def _work_waits(self) -> bool:
+        """Rest until there is work; false when there was none for the idle time."""
+        if self._queue:
+            return True
+        loop = asyncio.get_running_loop()
+        rest: asyncio.Future[None] = loop.create_future()
+        alarm = loop.call_later(self._limits.idle_seconds, rest.cancel)
+        self._resting.append(rest)
+        try:
+            await rest
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            return False
+        finally:
+            alarm.cancel()
+        return True
+
+    async def _run_batch(self, worker: WorkerProcess) -> None:
+        batch = self._take()
+        if not batch:
+            return
+        try:
+            answers = await self._exchange(worker, batch)
+        except WorkerDied:
+            alive = [item for item in batch if not item.future.done()]
+            self._count_tries(alive)
+            self._queue.extendleft(item for item in reversed(alive) if not item.future.done())
+            raise
+        for item, answer in zip(batch, answers, strict=True):
+            _settle(item.future, answer)
+
+    async def _exchange(self, worker: WorkerProcess, batch: list[Waiting]) -> list[bytes | CloakworkError]:
+        """Have a worker run a batch, for as long as any of its callers still waits."""
+        running = asyncio.create_task(worker.run([item.call for item in batch]))
+        abandoned = asyncio.create_task(asyncio.wait([item.future for item in batch]))
+        try:
+            await asyncio.wait([running, abandoned], return_when=asyncio.FIRST_COMPLETED)
+            if running.done():
+                return running.result()
+        finally:
+            running.cancel()
+            abandoned.cancel()
+        # Nobody waits any more and the worker has not answered: it may hang, so it goes.
+        raise WorkerDied
+
+    def _take(self) -> list[Waiting]:
+        """Take whatever waits, up to the batch's bound."""
+        batch: list[Waiting] = []
+        records = 0
+        while self._queue:
+            item = self._queue[0]
+            if item.future.done():
+                self._queue.popleft()
+                continue
+            records += item.call.records
+            if batch and records > self._limits.records:
+                break
+            batch.append(self._queue.popleft())
+        return batch
+
+    def _count_tries(self, items: list[Waiting]) -> None:
+        """Give up the calls that a worker died under too often: one of them may be what kills it."""
+        for item in items:
+            item.tries += 1
+            if item.tries >= MAX_TRIES:
+                _settle(
+                    item.future,
+                    ServerError(
+                        "worker_failed", "The model's process died on this call; nothing was charged."
+                    ),
+                )
+
+    def _fail_all(self, failure: CloakworkError) -> None:
+        while self._queue:
+            _settle(self._queue.popleft().future, failure)
+
+
+def _settle(future: asyncio.Future[bytes], answer: bytes | CloakworkError) -> None:
+    if future.done():
+        return
+    if isinstance(answer, CloakworkError):
+        future.set_exception(answer)
+    else:
+        future.set_result(answer)
+
+
+def _expire(future: asyncio.Future[bytes]) -> None:
+    _settle(
+        future, DeadlineError("deadline_exceeded", "The model did not answer in time; nothing was charged.")
+    )

@@ -1,0 +1,54 @@
+"""A worker process: one artifact in one mode, until its socket closes.
+
+Started by the engine as `python -m cloakwork_functions.runtime.worker FD FOLDER DIGEST MODE`. It writes
+no files and prints no inputs. Faults of the caller go back as answers; a fault of the model ends the
+process, and the engine starts another.
+"""
+
+from __future__ import annotations
+
+import signal
+import socket
+import sys
+from pathlib import Path
+
+from cloakwork.errors import CloakworkError
+from cloakwork.wire import Mode
+from cloakwork_functions.registry import Artifact
+
+from .channel import Batch, Channel, Replies, Reply
+from .function import Function, load
+
+__all__ = ["main"]
+
+
+def main(fd: str, folder: str, digest: str, mode: str) -> int:
+    """Serve the engine at the other end of file descriptor `fd`."""
+    # Ctrl-C reaches the whole process group; the engine decides when its workers stop.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    channel = Channel(socket.socket(fileno=int(fd)), Batch)
+    try:
+        function = load(Artifact.open(Path(folder), digest), Mode(mode))
+    except CloakworkError as failure:
+        channel.send(Replies([Reply(0, failure.code, failure.message)]), b"")
+        return 1
+    channel.send(Replies([]), b"")
+    while (message := channel.receive()) is not None:
+        batch, payload = message
+        _answer(channel, function, batch, payload)
+    return 0
+
+
+def _answer(channel: Channel[Batch], function: Function, batch: Batch, payload: memoryview) -> None:
+    replies, bodies = [], []
+    for answer in function(batch.parts, payload):
+        if isinstance(answer, CloakworkError):
+            replies.append(Reply(0, answer.code, answer.message))
+        else:
+            replies.append(Reply(len(answer)))
+            bodies.append(answer)
+    channel.send(Replies(replies), b"".join(bodies))
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

@@ -1,0 +1,77 @@
+"""Where to call and with which key: arguments, then environment, then the user's profile file.
+
+    CLOAKWORK_BASE_URL   address of the service, or "local:" to run in this process
+    CLOAKWORK_API_KEY    the API key
+    CLOAKWORK_PROFILE    table of the profile file to read; "default" unless set
+    CLOAKWORK_CONFIG     the user's own folder; ~/.config/cloakwork unless set
+
+The folder holds `config.toml`, a table a profile with `base_url` and `api_key`, and `keys/`, the
+user's secret keys for encrypted calls.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from .errors import ConfigError
+
+__all__ = ["Config", "config_folder", "resolve"]
+
+
+@dataclass(frozen=True)
+class Config:
+    """Settled settings. The key does not show in the repr."""
+
+    base_url: str
+    api_key: str | None = field(repr=False)
+    folder: Path
+
+
+def config_folder() -> Path:
+    """Give the folder of the user's own files, whether or not it exists."""
+    if explicit := os.environ.get("CLOAKWORK_CONFIG"):
+        return Path(explicit)
+    root = os.environ.get("XDG_CONFIG_HOME")
+    return (Path(root) if root else Path.home() / ".config") / "cloakwork"
+
+
+def resolve(base_url: str | None = None, api_key: str | None = None) -> Config:
+    """Settle address and key.
+
+    Raises:
+        ConfigError: `no_address` when none is given anywhere or it is not an http(s) URL;
+            `bad_profile` when the profile file cannot be read.
+    """
+    folder = config_folder()
+    profile = _profile(folder / "config.toml")
+    address = base_url or os.environ.get("CLOAKWORK_BASE_URL") or profile.get("base_url")
+    key = api_key or os.environ.get("CLOAKWORK_API_KEY") or profile.get("api_key")
+    if not address:
+        raise ConfigError(
+            "no_address",
+            "No service address. Pass base_url, set CLOAKWORK_BASE_URL, or write base_url in "
+            f'{folder / "config.toml"}; "local:" runs models in this process.',
+        )
+    if address != "local:" and not re.fullmatch(r"https?://[^/\s?#]+(/[^\s?#]*)?", address):
+        raise ConfigError(
+            "no_address", 'The service address must start with http:// or https://, or be "local:".'
+        )
+    return Config(address.rstrip("/"), key, folder)
+
+
+def _profile(path: Path) -> dict[str, str]:
+    name = os.environ.get("CLOAKWORK_PROFILE", "default")
+    if not path.is_file():
+        return {}
+    import tomllib
+
+    try:
+        table = tomllib.loads(path.read_text("utf-8")).get(name, {})
+    except (OSError, ValueError) as failure:
+        raise ConfigError(
+            "bad_profile", f"{path} cannot be read as TOML: {type(failure).__name__}."
+        ) from None
+    return {k: v for k, v in table.items() if k in {"base_url", "api_key"} and isinstance(v, str)}

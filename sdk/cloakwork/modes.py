@@ -1,0 +1,191 @@
+"""Seal and open: what a record becomes before it leaves, and what an answer becomes after it arrives.
+
+    mode         leaves the machine as             opened by
+    plaintext    the record                        reading it
+    anonymized   a noised public projection        reading it
+    encrypted    CKKS ciphertexts                  the secret key, which stays in the user's folder
+
+`seal` gives the body and the way to open its answer in one value, so that neither can be mixed up
+with another call's.
+"""
+
+from __future__ import annotations
+
+import json
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+from . import tensor
+from .errors import ConfigError, InputError, error
+from .wire import Media, Mode
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from cloakwork_privacy.anonymize import Release
+    from cloakwork_privacy.ckks.secret import SecretKeys
+
+    from .wire import ModelInfo, Response
+
+__all__ = ["PrivacyReport", "Sealed", "anonymized", "encrypted", "open_keys", "open_release", "plaintext"]
+
+
+@dataclass(frozen=True)
+class PrivacyReport:
+    """What left this machine for one call.
+
+    Attributes:
+        mode: the mode asked for.
+        sent: what left, in words.
+        bytes_up: size of the request's body.
+        bytes_down: size of the answer's body.
+        epsilon: local differential privacy spent by each record, or None where no noise was drawn.
+    """
+
+    mode: Mode
+    sent: str
+    bytes_up: int
+    bytes_down: int
+    epsilon: float | None = None
+
+
+@dataclass(frozen=True)
+class Sealed:
+    """A body ready to leave, and how to open the answer to it."""
+
+    mode: Mode
+    body: bytes
+    media: str
+    accept: str
+    open: Callable[[Response], Any]
+    sent: str
+    epsilon: float | None = None
+
+    def report(self, answer: Response) -> PrivacyReport:
+        """Tell what left, once the answer's size is known."""
+        return PrivacyReport(self.mode, self.sent, len(self.body), len(answer.body), self.epsilon)
+
+
+def plaintext(value: Any) -> Sealed:
+    """Send a record, or a batch of them, as it is: arrays as a tensor, anything else as JSON.
+
+    Raises:
+        InputError: the value holds NaN or infinity, or something JSON cannot say.
+    """
+    accept = Media.TENSOR if find_spec("numpy") else Media.JSON
+    if hasattr(value, "__array__"):
+        import numpy as np
+
+        body, media = tensor.encode(np.asarray(value)), Media.TENSOR
+    else:
+        body, media = _json(value), Media.JSON
+    return Sealed(Mode.PLAINTEXT, body, media, accept, _read, "the record itself")
+
+
+def anonymized(value: Any, info: ModelInfo, release: Release) -> Sealed:
+    """Send a noised projection of each record, drawn here; the record itself stays.
+
+    Raises:
+        InputError: the value does not fit the model's input.
+    """
+    records, single = _batch(value, info)
+    with _translated():
+        body = tensor.encode(release.release(records))
+    offer = info.card.modes[Mode.ANONYMIZED]
+
+    def read(answer: Response) -> Any:
+        output = _read(answer)
+        return output[0] if single else output
+
+    return Sealed(Mode.ANONYMIZED, body, Media.TENSOR, Media.TENSOR, read, offer.sent, release.epsilon)
+
+
+def encrypted(value: Any, info: ModelInfo, keys: SecretKeys) -> Sealed:
+    """Send each record as a ciphertext only `keys` can open.
+
+    Raises:
+        InputError: the value does not fit the model's input.
+        PrivacyError: on opening, when the answer is not one to this request.
+    """
+    records, single = _batch(value, info)
+    with _translated():
+        body = keys.seal(records)
+    offer = info.card.modes[Mode.ENCRYPTED]
+
+    def decrypt(answer: Response) -> Any:
+        with _translated():
+            output = keys.open(answer.body, len(records))
+        return output[0] if single else output
+
+    return Sealed(Mode.ENCRYPTED, body, Media.FRAME, Media.FRAME, decrypt, offer.sent)
+
+
+def open_release(document: bytes) -> Release:
+    """Read the public half of an anonymized mode; it comes from the server and is checked."""
+    with _translated("anonymized"):
+        from cloakwork_privacy.anonymize import Release
+
+        return Release.from_json(document)
+
+
+def open_keys(document: bytes, folder: Path) -> SecretKeys:
+    """Load this user's keys for a program, or make them and write them under `folder`."""
+    with _translated("encrypted"):
+        from cloakwork_privacy.ckks.secret import SecretKeys
+        from cloakwork_privacy.compiler.program import Signature
+
+        return SecretKeys.load_or_generate(folder, Signature.from_json(document))
+
+
+def _batch(value: Any, info: ModelInfo) -> tuple[NDArray[np.generic], bool]:
+    import numpy as np
+
+    try:
+        records = np.asarray(value)
+    except (TypeError, ValueError):
+        raise InputError(
+            "wrong_shape", "The input is ragged or not numeric; give an array of numbers."
+        ) from None
+    single = records.ndim == len(info.card.input.shape)
+    return (records[None] if single else records), single
+
+
+def _json(value: Any) -> bytes:
+    try:
+        return json.dumps({"input": value}, allow_nan=False, separators=(",", ":")).encode()
+    except ValueError:
+        raise InputError(
+            "not_finite", "The input holds NaN or infinity; remove or impute such values."
+        ) from None
+    except TypeError:
+        raise InputError(
+            "wrong_dtype", "The input holds something that is neither number, text, list nor map."
+        ) from None
+
+
+def _read(answer: Response) -> Any:
+    if answer.headers.get("content-type") == Media.TENSOR:
+        return tensor.decode(answer.body)
+    return json.loads(answer.body)["output"]
+
+
+@contextmanager
+def _translated(extra: str = "") -> Iterator[None]:
+    """Raise the privacy package's errors, and its absence, as the SDK's own."""
+    try:
+        from cloakwork_privacy.errors import PrivacyError as Refusal
+
+        yield
+    except ModuleNotFoundError as missing:
+        raise ConfigError(
+            "extra_missing",
+            f"The {extra} mode needs the package {missing.name}: pip install 'cloakwork[{extra}]'.",
+        ) from None
+    except Refusal as refusal:
+        raise error(refusal.code, str(refusal)) from refusal

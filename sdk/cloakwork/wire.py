@@ -1,0 +1,250 @@
+"""The vocabulary that client and server share: paths, media types, headers, cards and amounts.
+
+Nothing here does work, and nothing here imports more than the standard library, so both sides can
+read it for free. The gateway decodes straight into these dataclasses; the client uses `load`.
+"""
+
+from __future__ import annotations
+
+import functools
+import types
+import typing
+from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
+from decimal import Decimal
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = [
+    "Card",
+    "Header",
+    "Media",
+    "Mode",
+    "ModelInfo",
+    "ModelList",
+    "Offer",
+    "Path",
+    "Request",
+    "Response",
+    "RunAnswer",
+    "RunInput",
+    "Tensor",
+    "load",
+    "usd",
+]
+
+T = TypeVar("T")
+
+
+class Mode(StrEnum):
+    """How much of a record the server gets to see."""
+
+    PLAINTEXT = "plaintext"
+    ANONYMIZED = "anonymized"
+    ENCRYPTED = "encrypted"
+
+
+class Path:
+    """Templates of the API's paths; `{model}` is a reference such as `digits` or `digits@prod`."""
+
+    MODELS = "/v1/models"
+    MODEL = "/v1/models/{model}"
+    MODE = "/v1/models/{model}/modes/{mode}"
+    RUN = "/v1/models/{model}/run"
+    EVALUATION_KEYS = "/v1/models/{model}/evaluation-keys/{fingerprint}"
+    HEALTH = "/healthz"
+    READY = "/readyz"
+    OPENAPI = "/openapi.json"
+
+
+class Media:
+    """Media types of bodies."""
+
+    JSON = "application/json"
+    PROBLEM = "application/problem+json"
+    TENSOR = "application/vnd.cloakwork.tensor"
+    FRAME = "application/vnd.cloakwork.frame"
+
+
+class Header:
+    """Header names, in the lower case that HTTP/2 and ASGI use."""
+
+    REQUEST_ID = "x-request-id"
+    IDEMPOTENCY_KEY = "idempotency-key"
+    RETRY_AFTER = "retry-after"
+    MODEL = "cloakwork-model"
+    MODE = "cloakwork-mode"
+    COST = "cloakwork-cost-nano-usd"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """An HTTP request before any library has touched it. `timeout` is in seconds, for all of it."""
+
+    method: str
+    path: str
+    headers: dict[str, str]
+    body: bytes
+    timeout: float
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """An HTTP answer, read whole; header names are in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """What a batch-free input or output looks like.
+
+    Attributes:
+        shape: of one record; a call may add one leading batch dimension.
+        dtype: numpy's name of the element type, for example `float32`.
+        unit: what one number means, for example `pixel intensity`.
+        names: a name for each element of the last axis, or nothing.
+        minimum: least value accepted, or None.
+        maximum: greatest value accepted, or None.
+    """
+
+    shape: tuple[int, ...]
+    dtype: str
+    unit: str
+    names: tuple[str, ...] = ()
+    minimum: float | None = None
+    maximum: float | None = None
+
+
+@dataclass(frozen=True)
+class Offer:
+    """One privacy mode of a model: its price, and what it is worth.
+
+    Attributes:
+        price_nano_usd: per record, in billionths of a US dollar.
+        accuracy: share of held-out records classified rightly in this mode.
+        sent: what leaves the client, in words.
+        wire: shape of what a record becomes on the wire (anonymized mode), or nothing.
+        epsilon: the local differential privacy of one record (anonymized mode), or None.
+        artifact: the artifact's file that holds the client's public half of the mode, or nothing.
+        max_records: most records in one call.
+    """
+
+    price_nano_usd: int
+    accuracy: float
+    sent: str
+    max_records: int
+    wire: tuple[int, ...] = ()
+    epsilon: float | None = None
+    artifact: str | None = None
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a consumer should know of a model before sending it anything.
+
+    `metrics` are measured on held-out records in plaintext: accuracy, and macro-averaged precision,
+    recall and F1, each between 0 and 1. `limits` says what the model must not be used for.
+    """
+
+    name: str
+    task: str
+    summary: str
+    input: Tensor
+    output: Tensor
+    modes: dict[Mode, Offer]
+    metrics: dict[str, float]
+    training: dict[str, str]
+    training_data: str
+    limits: str
+    license: str
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """A published version of a model: the card, and where it stands in the registry.
+
+    `digest` is the SHA-256 of the artifact's manifest, in hexadecimal: it names every byte of it.
+    """
+
+    model: str
+    version: int
+    digest: str
+    aliases: tuple[str, ...]
+    card: Card
+
+
+@dataclass(frozen=True)
+class ModelList:
+    """The answer to a listing."""
+
+    models: tuple[ModelInfo, ...]
+
+
+@dataclass(frozen=True)
+class RunInput:
+    """A JSON request to run a model: one record, or a list of them."""
+
+    input: Any
+
+
+@dataclass(frozen=True)
+class RunAnswer:
+    """A JSON answer. Binary answers carry the same facts in their headers."""
+
+    output: Any
+    model: str
+    mode: Mode
+    cost_nano_usd: int
+    request_id: str
+
+
+def usd(nano: int) -> Decimal:
+    """Turn an amount in nano-USD, the only form stored or sent, into dollars."""
+    return Decimal(nano).scaleb(-9)
+
+
+def load(kind: type[T], value: Any) -> T:
+    """Build a dataclass of this module from decoded JSON.
+
+    Unknown members are passed over, so that an older client can read a newer server.
+
+    Raises:
+        KeyError: a member without a default is missing.
+        ValueError: a value is not of an enumeration's members.
+    """
+    result: T = _build(kind, value)
+    return result
+
+
+def _build(kind: Any, value: Any) -> Any:
+    if is_dataclass(kind) and isinstance(kind, type):
+        hints = _hints(kind)
+        present = {f.name for f in fields(kind)} & value.keys()
+        missing = [f.name for f in fields(kind) if f.name not in present and _required(f)]
+        if missing:
+            raise KeyError(f"{kind.__name__} lacks {', '.join(missing)}")
+        return kind(**{name: _build(hints[name], value[name]) for name in present})
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin is tuple:
+        return tuple(_build(arguments[0], item) for item in value)
+    if origin is dict:
+        return {_build(arguments[0], k): _build(arguments[1], v) for k, v in value.items()}
+    if origin is types.UnionType:
+        return None if value is None else _build(arguments[0], value)
+    if isinstance(kind, type) and issubclass(kind, StrEnum):
+        return kind(value)
+    return value
+
+
+@functools.cache
+def _hints(kind: type) -> dict[str, Any]:
+    return typing.get_type_hints(kind)
+
+
+def _required(f: Field[Any]) -> bool:
+    return f.default is MISSING and f.default_factory is MISSING
