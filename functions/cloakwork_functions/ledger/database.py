@@ -13,18 +13,19 @@ import sqlite3
 import threading
 from collections import defaultdict
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 from cloakwork.errors import BusyError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
     from pathlib import Path
 
 __all__ = ["Writer", "open_database"]
 
-T = TypeVar("T")
-MAX_BATCH = 512
+J = TypeVar("J")
+R = TypeVar("R")
+MAX_BATCH = 1024
 
 
 def open_database(path: Path) -> sqlite3.Connection:
@@ -41,42 +42,43 @@ def open_database(path: Path) -> sqlite3.Connection:
     return connection
 
 
-class Job(NamedTuple):
-    """Some writing, and who waits for it."""
+class Waiting(NamedTuple, Generic[J, R]):
+    """A job, and who waits for it."""
 
-    work: Callable[[sqlite3.Connection], Any]
+    job: J
     loop: asyncio.AbstractEventLoop
-    future: asyncio.Future[Any]
+    future: asyncio.Future[R]
 
 
-class Outcome(NamedTuple):
-    """How a job ended."""
+class Writer(Generic[J, R]):
+    """The thread that alone writes to a database.
 
-    future: asyncio.Future[Any]
-    value: Any
-    failure: BaseException | None
+    Args:
+        path: the database.
+        apply: writes a batch of jobs inside a transaction and gives an outcome for each, in order. It
+            should say few statements, each over the whole batch: between two of them this thread
+            competes with the event loop for the interpreter.
+    """
 
-
-class Writer:
-    """The thread that alone writes to a database."""
-
-    def __init__(self, path: Path) -> None:
+    def __init__(
+        self, path: Path, apply: Callable[[sqlite3.Connection, list[J]], list[R | Exception]]
+    ) -> None:
         self._connection = open_database(path)
-        self._waiting: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._apply = apply
+        self._waiting: queue.SimpleQueue[Waiting[J, R] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._loop, name="ledger-writer", daemon=True)
         self._thread.start()
 
-    async def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Run `work` inside the next transaction and return its value once that is on disk.
-
-        `work` may raise: its own changes are undone, those of its neighbours are not.
+    async def write(self, job: J) -> R:
+        """Put a job into the next transaction and return its outcome once that is on disk.
 
         Raises:
             BusyError: `ledger_unavailable` when the database is locked, full or gone.
+            Exception: whatever `apply` gave as the job's outcome.
         """
         loop = asyncio.get_running_loop()
-        future: asyncio.Future[T] = loop.create_future()
-        self._waiting.put(Job(work, loop, future))
+        future: asyncio.Future[R] = loop.create_future()
+        self._waiting.put(Waiting(job, loop, future))
         return await future
 
     def close(self) -> None:
@@ -86,62 +88,51 @@ class Writer:
         self._connection.close()
 
     def _loop(self) -> None:
-        while (job := self._waiting.get()) is not None:
-            batch = [job]
+        while (first := self._waiting.get()) is not None:
+            batch = [first]
             while len(batch) < MAX_BATCH and not self._waiting.empty():
                 following = self._waiting.get()
                 if following is None:
                     self._waiting.put(None)
                     break
                 batch.append(following)
-            _resolve(batch, self._commit(batch))
+            _answer(batch, self._commit([item.job for item in batch]))
 
-    def _commit(self, batch: list[Job]) -> list[Outcome]:
+    def _commit(self, jobs: list[J]) -> list[R | Exception]:
         try:
             self._connection.execute("BEGIN IMMEDIATE")
-            outcomes = [self._one(job) for job in batch]
+            outcomes = self._apply(self._connection, jobs)
             self._connection.execute("COMMIT")
         except sqlite3.Error as failure:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
-            unavailable = BusyError(
-                "ledger_unavailable",
-                f"The ledger cannot be written ({type(failure).__name__}); nothing was charged. Try again.",
-                retry_after=1,
-            )
-            return [Outcome(job.future, None, unavailable) for job in batch]
+            return [_unavailable(failure) for _ in jobs]
         return outcomes
 
-    def _one(self, job: Job) -> Outcome:
-        self._connection.execute("SAVEPOINT job")
-        try:
-            value = job.work(self._connection)
-        except sqlite3.OperationalError:
-            raise
-        except Exception as failure:  # noqa: BLE001 (the caller's own failure goes back to the caller)
-            self._connection.execute("ROLLBACK TO job")
-            return Outcome(job.future, None, failure)
-        finally:
-            if self._connection.in_transaction:
-                self._connection.execute("RELEASE job")
-        return Outcome(job.future, value, None)
+
+def _unavailable(failure: sqlite3.Error) -> BusyError:
+    return BusyError(
+        "ledger_unavailable",
+        f"The ledger cannot be written ({type(failure).__name__}); nothing was charged. Try again.",
+        retry_after=1,
+    )
 
 
-def _resolve(batch: list[Job], outcomes: list[Outcome]) -> None:
+def _answer(batch: list[Waiting[J, R]], outcomes: list[R | Exception]) -> None:
     """Wake every caller, with one call into each event loop."""
-    by_loop: defaultdict[asyncio.AbstractEventLoop, list[Outcome]] = defaultdict(list)
-    for job, outcome in zip(batch, outcomes, strict=True):
-        by_loop[job.loop].append(outcome)
-    for loop, those in by_loop.items():
+    by_loop = defaultdict(list)
+    for item, outcome in zip(batch, outcomes, strict=True):
+        by_loop[item.loop].append((item.future, outcome))
+    for loop, answers in by_loop.items():
         if not loop.is_closed():
-            loop.call_soon_threadsafe(_wake, those)
+            loop.call_soon_threadsafe(_wake, answers)
 
 
-def _wake(outcomes: Iterable[Outcome]) -> None:
-    for future, value, failure in outcomes:
+def _wake(answers: list[tuple[asyncio.Future[R], R | Exception]]) -> None:
+    for future, outcome in answers:
         if future.done():
             continue
-        if failure is None:
-            future.set_result(value)
+        if isinstance(outcome, Exception):
+            future.set_exception(outcome)
         else:
-            future.set_exception(failure)
+            future.set_result(outcome)

@@ -10,26 +10,25 @@ A run has one hold and at most one end; the database refuses a second. Amounts a
 from __future__ import annotations
 
 import hmac
+import json
 import secrets
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
-from cloakwork.errors import BusyError, InputError
+from cloakwork.errors import BusyError, CloakworkError, InputError
 
 from .database import Writer, open_database
 from .keys import Keys
 
 if TYPE_CHECKING:
     import sqlite3
+    from collections.abc import Iterable
     from pathlib import Path
 
     from cloakwork.wire import Mode
 
 __all__ = ["Charge", "Ledger"]
-
-HELD = "held"
-REVENUE = "revenue"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +58,38 @@ class Charge:
     body: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """A charge to be held, and the HMAC of its request."""
+
+    charge: Charge
+    mac: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """A run to be ended: `kind` is settle or release."""
+
+    run: str
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reap:
+    """Release the open holds that expired from `since` until before `now`, in Unix seconds."""
+
+    since: int
+    now: int
+
+
+Job: TypeAlias = Hold | End | Reap
+
+
 class Ledger:
     """The books of one gateway."""
 
     def __init__(self, path: Path) -> None:
-        self._writer = Writer(path)
+        self._writer: Writer[Job, str] = Writer(path, _apply)
         self._reader = open_database(path)
         self.keys = Keys(self._reader)
         self._mac_key = _secret(self._reader, "request-mac")
@@ -72,36 +98,37 @@ class Ledger:
     async def hold(self, charge: Charge) -> str:
         """Reserve the amount; return the run to settle, which is an earlier one's for a repeat.
 
-        A repeat (same account, idempotency key and body) of a settled call may run again and is not
+        A repeat (same account, idempotency key and request) of a settled call may run again and is not
         charged again.
 
         Raises:
             BusyError: `in_flight` when the first such call has not ended; `ledger_unavailable`.
             InputError: `idempotency_mismatch` when the key was used for another request.
         """
-        what = f"{charge.model}\0{charge.mode}\0".encode()
-        mac = hmac.digest(self._mac_key, what + charge.body, "sha256") if charge.idempotency else None
-        return await self._writer.write(lambda connection: _hold(connection, charge, mac))
+        mac = None
+        if charge.idempotency is not None:
+            request = f"{charge.model}\0{charge.mode}\0".encode() + charge.body
+            mac = hmac.digest(self._mac_key, request, "sha256").hex()
+        return await self._writer.write(Hold(charge, mac))
 
     async def settle(self, run: str) -> None:
         """Take the amount held; settling twice takes it once."""
-        await self._writer.write(lambda connection: _end(connection, run, "settle", REVENUE))
+        await self._writer.write(End(run, "settle"))
 
     async def release(self, run: str) -> None:
         """Give back the amount held, unless the run has already ended."""
-        await self._writer.write(lambda connection: _end(connection, run, "release", None))
+        await self._writer.write(End(run, "release"))
 
-    async def reap(self) -> int:
-        """Release the holds that expired, and say how many; they are runs whose gateway died."""
+    async def reap(self) -> None:
+        """Release the holds that expired: those of runs whose gateway died."""
         now = int(time.time())
-        since, self._reaped = self._reaped, now
-        return await self._writer.write(lambda connection: _reap(connection, since, now))
+        await self._writer.write(Reap(self._reaped, now))
+        self._reaped = now
 
     def charged(self, run: str) -> int | None:
         """Tell what a run was charged in nano-USD, or None when it was not."""
-        row = self._reader.execute(
-            "SELECT amount FROM entries WHERE run = ? AND kind = 'settle'", (run,)
-        ).fetchone()
+        settled = "SELECT amount FROM entries WHERE run = ? AND kind = 'settle'"
+        row = self._reader.execute(settled, (run,)).fetchone()
         return None if row is None else int(row[0])
 
     def ready(self) -> bool:
@@ -114,28 +141,61 @@ class Ledger:
         self._reader.close()
 
 
-def _hold(connection: sqlite3.Connection, charge: Charge, mac: bytes | None) -> str:
-    if charge.idempotency is not None:
-        earlier = connection.execute(
-            "SELECT id, body_mac, end.kind FROM runs "
-            "LEFT JOIN entries AS end ON end.run = id AND end.kind <> 'hold' "
-            "WHERE account = ? AND idempotency = ? ORDER BY runs.rowid DESC LIMIT 1",
-            (charge.account, charge.idempotency),
-        ).fetchone()
-        if earlier is not None and earlier[1] != mac:
-            raise InputError(
-                "idempotency_mismatch",
-                "This idempotency key was used for another request; make a new key for each.",
-            )
-        if earlier is not None and earlier[2] is None:
-            raise BusyError(
-                "in_flight", "The first call with this idempotency key has not ended.", retry_after=1
-            )
-        if earlier is not None and earlier[2] == "settle":
-            return str(earlier[0])
+def _apply(connection: sqlite3.Connection, jobs: list[Job]) -> list[str | Exception]:
+    """Write a batch: each statement takes all its rows at once, as JSON."""
+    outcomes: dict[int, str | Exception] = {}
+    holds = {at: job for at, job in enumerate(jobs) if isinstance(job, Hold)}
+    outcomes |= _earlier(connection, holds)
+    _insert_holds(connection, [job for at, job in holds.items() if at not in outcomes])
+    _insert_ends(connection, [job for job in jobs if isinstance(job, End)])
+    for job in jobs:
+        if isinstance(job, Reap):
+            _reap(connection, job)
+    return [outcomes.get(at, job.charge.run if isinstance(job, Hold) else "") for at, job in enumerate(jobs)]
+
+
+def _earlier(connection: sqlite3.Connection, holds: dict[int, Hold]) -> dict[int, str | Exception]:
+    """Find the holds that name a call made before, and what is to become of each."""
+    named = {at: hold for at, hold in holds.items() if hold.charge.idempotency is not None}
+    if not named:
+        return {}
+    found: dict[tuple[str, str | None], tuple[str, str | None, str | None]] = {}
+    rows = connection.execute(
+        "SELECT account, idempotency, id, body_mac, "
+        "(SELECT kind FROM entries WHERE run = id AND kind <> 'hold') "
+        "FROM json_each(?) AS wanted JOIN runs "
+        "ON account = wanted.value ->> 0 AND idempotency = wanted.value ->> 1 ORDER BY runs.rowid",
+        (json.dumps([(hold.charge.account, hold.charge.idempotency) for hold in named.values()]),),
+    )
+    for account, idempotency, run, mac, end in rows:
+        found[account, idempotency] = (run, mac, end)
+    outcomes: dict[int, str | Exception] = {}
+    for at, hold in named.items():
+        name = (hold.charge.account, hold.charge.idempotency)
+        if name in found and (outcome := _repeat(hold, *found[name])):
+            outcomes[at] = outcome
+        else:
+            found[name] = (hold.charge.run, hold.mac, None)
+    return outcomes
+
+
+def _repeat(hold: Hold, run: str, mac: str | None, end: str | None) -> str | CloakworkError | None:
+    """Say what becomes of a call made before: nothing special if that one failed and was released."""
+    if mac != hold.mac:
+        return InputError(
+            "idempotency_mismatch",
+            "This idempotency key was used for another request; make a new key for each.",
+        )
+    if end is None:
+        return BusyError(
+            "in_flight", "The first call with this idempotency key has not ended; wait for it.", retry_after=1
+        )
+    return run if end == "settle" else None
+
+
+def _insert_holds(connection: sqlite3.Connection, holds: Iterable[Hold]) -> None:
     now = time.time()
-    connection.execute(
-        "INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+    rows = [
         (
             charge.run,
             charge.account,
@@ -143,42 +203,48 @@ def _hold(connection: sqlite3.Connection, charge: Charge, mac: bytes | None) -> 
             charge.mode,
             charge.records,
             charge.idempotency,
-            mac,
+            hold.mac,
             int(now + charge.lifetime) + 1,
-        ),
+            charge.amount,
+        )
+        for hold in holds
+        for charge in (hold.charge,)
+    ]
+    if not rows:
+        return
+    batch = json.dumps(rows)
+    connection.execute(
+        "INSERT INTO runs SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, "
+        "value ->> 6, value ->> 7 FROM json_each(?)",
+        (batch,),
     )
     connection.execute(
-        "INSERT INTO entries VALUES (?, 'hold', ?, ?, ?, ?)",
-        (charge.run, _customer(charge.account), HELD, charge.amount, int(now)),
+        "INSERT INTO entries SELECT value ->> 0, 'hold', 'customer:' || (value ->> 1), 'held', value ->> 8, ? "
+        "FROM json_each(?)",
+        (int(now), batch),
     )
-    return charge.run
 
 
-def _end(connection: sqlite3.Connection, run: str, kind: str, credit: str | None) -> None:
-    """Close a run; `credit` None gives the amount back to whom it was taken from."""
+def _insert_ends(connection: sqlite3.Connection, ends: Iterable[End]) -> None:
+    """End runs. One that has ended already, also within this batch, stays as it is."""
+    batch = json.dumps([(end.run, end.kind) for end in ends])
+    if batch == "[]":
+        return
     connection.execute(
-        "INSERT INTO entries SELECT run, ?, credit, ifnull(?, debit), amount, ? FROM entries AS hold "
-        "WHERE run = ? AND kind = 'hold' "
-        "AND NOT EXISTS (SELECT 1 FROM entries WHERE run = hold.run AND kind <> 'hold')",
-        (kind, credit, int(time.time()), run),
+        "INSERT INTO entries SELECT run, value ->> 1, credit, iif(value ->> 1 = 'settle', 'revenue', debit), amount, ? "
+        "FROM json_each(?) JOIN entries ON run = value ->> 0 AND kind = 'hold' WHERE true ON CONFLICT DO NOTHING",
+        (int(time.time()), batch),
     )
 
 
-def _reap(connection: sqlite3.Connection, since: int, now: int) -> int:
-    expired = connection.execute(
-        "SELECT id FROM runs WHERE expires >= ? AND expires < ? "
-        "AND NOT EXISTS (SELECT 1 FROM entries WHERE run = id AND kind <> 'hold')",
-        (since, now),
-    ).fetchall()
-    for (run,) in expired:
-        _end(connection, run, "release", None)
-    return len(expired)
+def _reap(connection: sqlite3.Connection, reap: Reap) -> None:
+    connection.execute(
+        "INSERT INTO entries SELECT run, 'release', credit, debit, amount, ? FROM runs "
+        "JOIN entries ON run = id AND kind = 'hold' WHERE expires >= ? AND expires < ? ON CONFLICT DO NOTHING",
+        (reap.now, reap.since, reap.now),
+    )
 
 
 def _secret(connection: sqlite3.Connection, name: str) -> bytes:
     connection.execute("INSERT OR IGNORE INTO secrets VALUES (?, ?)", (name, secrets.token_bytes(32)))
     return bytes(connection.execute("SELECT value FROM secrets WHERE name = ?", (name,)).fetchone()[0])
-
-
-def _customer(account: str) -> str:
-    return f"customer:{account}"

@@ -14,7 +14,7 @@ CREATE TABLE IF NOT EXISTS runs (
     mode        TEXT NOT NULL,
     records     INTEGER NOT NULL,
     idempotency TEXT,                   -- the client's name for the call
-    body_mac    BLOB,                   -- HMAC of the request, to know a repeat from another call
+    body_mac    TEXT,                   -- HMAC of the request, to know a repeat from another call
     expires     INTEGER NOT NULL        -- an open hold older than this is released
 ) STRICT;
 CREATE INDEX IF NOT EXISTS runs_idempotency ON runs (account, idempotency) WHERE idempotency IS NOT NULL;

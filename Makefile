@@ -1,0 +1,46 @@
+# Two commands: `make demo` and `make test`. Everything else is a part of them.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+PEERS := .venv-peers/.installed
+
+.PHONY: demo test lint types imports unit bench serve clean
+
+demo: $(INSTALLED)
+	$(BIN)/python examples/demo.py
+
+test: lint types imports unit
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(INSTALLED)
+	$(BIN)/mypy
+
+imports: $(INSTALLED)
+	$(BIN)/lint-imports --no-cache
+
+unit: $(INSTALLED)
+	$(BIN)/python -m pytest
+
+bench: $(INSTALLED) $(PEERS)
+	$(BIN)/python bench/sdk_import.py
+	$(BIN)/python bench/plaintext_rps.py
+
+serve: $(INSTALLED)
+	$(BIN)/cloakwork serve
+
+clean:
+	rm -rf build .venv .venv-peers
+
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+# What we are measured against, kept away from what we ship.
+$(PEERS): bench/peers/requirements.txt
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/pip install --quiet --requirement bench/peers/requirements.txt
+	touch $@

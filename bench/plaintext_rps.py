@@ -1,0 +1,131 @@
+"""Requests per second of one small model: ours with API keys and a durable ledger, LitServe's without.
+
+Both serve the graph of tumor-risk on onnxruntime with one worker process and get the same JSON body,
+32 connections at once, in turns. LitServe runs twice, with and without its batching; the faster counts.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness import PEERS_PYTHON, ROOT, in_turns, more_is_better, write
+
+from cloakwork_functions.home import Home
+from cloakwork_functions.models import train
+from cloakwork_functions.registry import Registry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROUNDS = 5
+SECONDS = 4.0
+RECORD = {"input": [0.5] * 30}
+HOME = Home(ROOT / "build" / "home")
+
+
+def main() -> None:
+    graph = model()
+    with tempfile.TemporaryDirectory() as scratch, ours(Path(scratch)) as (port, key):
+        request = post("/v1/models/tumor-risk/run", key)
+        figures = []
+        for batch in (1, 32):
+            with litserve(graph, batch) as their_port:
+                pairs = in_turns(
+                    ROUNDS,
+                    lambda: rate(port, request),
+                    lambda peer=their_port: rate(peer, post("/predict")),
+                )
+            note = f"32 connections, JSON, two durable ledger commits a call; LitServe batches {batch}"
+            figures.append(more_is_better(pairs, "gateway.plaintext_rps", "requests/s", "LitServe", note))
+    write("plaintext_rps", [min(figures, key=lambda figure: figure.ratio)])
+
+
+def model() -> Path:
+    """Give the graph of tumor-risk, trained and published if it is not yet."""
+    registry = Registry(HOME.registry)
+    if not any(info.model == "tumor-risk" for info in registry.list()):
+        with tempfile.TemporaryDirectory() as scratch:
+            train("tumor-risk", Path(scratch) / "artifact")
+            registry.publish(Path(scratch) / "artifact")
+    digest = registry.resolve("tumor-risk").digest
+    return registry.artifact(digest).folder / "plaintext" / "model.onnx"
+
+
+@contextmanager
+def ours(scratch: Path) -> Iterator[tuple[int, str]]:
+    """Run our gateway on a registry shared with `build/home` and a ledger of its own."""
+    (scratch / "registry").symlink_to(HOME.registry)
+    environment = {**os.environ, "CLOAKWORK_HOME": str(scratch)}
+    command = [sys.executable, "-m", "cloakwork.cli"]
+    made = subprocess.run([*command, "keys", "create"], env=environment, check=True, capture_output=True, text=True)
+    server = subprocess.Popen(
+        [*command, "serve", "--port", "0", "--quiet"], env=environment, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert server.stdout is not None
+        found = re.search(r":(\d+)\s*$", server.stdout.readline())
+        assert found is not None
+        yield int(found[1]), made.stdout.strip()
+    finally:
+        server.terminate()
+        server.wait()
+
+
+@contextmanager
+def litserve(graph: Path, batch: int) -> Iterator[int]:
+    """Run LitServe on the same graph."""
+    port = 8790 + batch
+    script = ROOT / "bench" / "peers" / "litserve_server.py"
+    server = subprocess.Popen(
+        [PEERS_PYTHON, script, graph, str(port), str(batch)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        wait_for(port)
+        yield port
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def wait_for(port: int) -> None:
+    """Wait until a server answers one request."""
+    for _ in range(120):
+        time.sleep(0.5)
+        try:
+            rate(port, post("/predict"), 0.2)
+        except subprocess.CalledProcessError:
+            continue
+        return
+    raise TimeoutError(f"nothing answers on port {port}")
+
+
+def rate(port: int, request: bytes, seconds: float = SECONDS) -> float:
+    """Load a server and return its answers per second; a failed request fails the bench."""
+    loader = [sys.executable, ROOT / "bench" / "load.py", "127.0.0.1", str(port), str(seconds)]
+    done = subprocess.run(loader, input=request, check=True, capture_output=True)
+    result = json.loads(done.stdout)
+    if result["failures"]:
+        raise RuntimeError(f"{result['failures']} requests failed on port {port}")
+    return float(result["rate"])
+
+
+def post(path: str, key: str | None = None) -> bytes:
+    """Write a request."""
+    body = json.dumps(RECORD).encode()
+    lines = [f"POST {path} HTTP/1.1", "host: localhost", "content-type: application/json", f"content-length: {len(body)}"]
+    if key:
+        lines.append(f"authorization: Bearer {key}")
+    return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+if __name__ == "__main__":
+    main()
