@@ -156,6 +156,7 @@ CODES: dict[str, Code] = {
     "evaluation_keys_missing": Code(409, PrivacyError, "Evaluation keys not uploaded"),
     "evaluation_keys_invalid": Code(422, PrivacyError, "Evaluation keys cannot be used"),
     "keys_for_another_program": Code(409, PrivacyError, "Evaluation keys for another program"),
+    "wrong_keys": Code(409, PrivacyError, "Sealed under other keys"),
     "secret_key_refused": Code(400, PrivacyError, "Secret key refused"),
     "insecure_parameters": Code(422, PrivacyError, "Parameters below 128-bit security"),
     "key_file_unprotected": Code(400, PrivacyError, "Key file readable by others"),

@@ -18,7 +18,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from . import tensor
-from .errors import ConfigError, InputError, error
+from .errors import ConfigError, InputError, PrivacyError, error
 from .wire import Media, Mode
 
 if TYPE_CHECKING:
@@ -120,7 +120,9 @@ def encrypted(value: Any, info: ModelInfo, keys: SecretKeys) -> Sealed:
 
     def decrypt(answer: Response) -> Any:
         with _translated():
-            output = keys.open(answer.body, len(records))
+            output = keys.open(answer.body)
+        if len(output) != len(records):
+            raise PrivacyError("answer_invalid", "The answer holds another number of records than were sent.")
         return output[0] if single else output
 
     return Sealed(Mode.ENCRYPTED, body, Media.FRAME, Media.FRAME, decrypt, offer.sent)
@@ -138,9 +140,16 @@ def open_keys(document: bytes, folder: Path) -> SecretKeys:
     """Load this user's keys for a program, or make them and write them under `folder`."""
     with _translated("encrypted"):
         from cloakwork_privacy.ckks.secret import SecretKeys
-        from cloakwork_privacy.compiler.program import Signature
+        from cloakwork_privacy.compiler.signature import Signature
 
-        return SecretKeys.load_or_generate(folder, Signature.from_json(document))
+        signature = Signature.from_json(document)
+        place = folder / signature.digest
+        try:
+            return SecretKeys.load(place, signature)
+        except FileNotFoundError:
+            keys = SecretKeys.generate(signature)
+            keys.save(place)
+            return keys
 
 
 def _batch(value: Any, info: ModelInfo) -> tuple[NDArray[np.generic], bool]:
@@ -171,7 +180,7 @@ def _json(value: Any) -> bytes:
 
 def _read(answer: Response) -> Any:
     if answer.headers.get("content-type") == Media.TENSOR:
-        return tensor.decode(answer.body)
+        return tensor.decode(answer.body).copy()
     return json.loads(answer.body)["output"]
 
 

@@ -6,6 +6,8 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cloakwork_functions.models import NAMES, train
+
 from .publish import publish
 
 if TYPE_CHECKING:
@@ -18,7 +20,7 @@ HELP = "train a model by its recipe and publish it"
 
 def configure(parser: ArgumentParser) -> None:
     """Describe the command."""
-    parser.add_argument("model", help="tumor-risk or digits")
+    parser.add_argument("model", choices=NAMES, help="name of a recipe")
     parser.add_argument("--out", type=Path, help="write the artifact to this folder and do not publish it")
     parser.add_argument("--alias", default="prod", help="alias to publish under (default: %(default)s)")
     parser.add_argument(
@@ -28,8 +30,6 @@ def configure(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> int:
     """Do it."""
-    from cloakwork_functions.models import train
-
     if arguments.out:
         train(arguments.model, arguments.out, seed=arguments.seed)
         return 0

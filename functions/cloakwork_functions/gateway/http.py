@@ -30,7 +30,8 @@ def header(scope: Scope, name: str) -> str | None:
 
 def query(scope: Scope, name: str, default: str) -> str:
     """Find a query parameter."""
-    return parse_qs(scope["query_string"].decode("latin-1")).get(name, [default])[0]
+    text: str = scope["query_string"].decode("latin-1")
+    return parse_qs(text).get(name, [default])[0] if text else default
 
 
 async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:

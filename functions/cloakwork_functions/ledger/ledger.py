@@ -161,8 +161,8 @@ def _earlier(connection: sqlite3.Connection, holds: dict[int, Hold]) -> dict[int
         return {}
     found: dict[tuple[str, str | None], tuple[str, str | None, str | None]] = {}
     rows = connection.execute(
-        "SELECT account, idempotency, id, body_mac, "
-        "(SELECT kind FROM entries WHERE run = id AND kind <> 'hold') "
+        "SELECT account, idempotency, runs.id, body_mac, "
+        "(SELECT kind FROM entries WHERE run = runs.id AND kind <> 'hold') "
         "FROM json_each(?) AS wanted JOIN runs "
         "ON account = wanted.value ->> 0 AND idempotency = wanted.value ->> 1 ORDER BY runs.rowid",
         (json.dumps([(hold.charge.account, hold.charge.idempotency) for hold in named.values()]),),
@@ -214,13 +214,13 @@ def _insert_holds(connection: sqlite3.Connection, holds: Iterable[Hold]) -> None
         return
     batch = json.dumps(rows)
     connection.execute(
-        "INSERT INTO runs SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, "
-        "value ->> 6, value ->> 7 FROM json_each(?)",
+        "INSERT INTO runs SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, "
+        "value ->> 5, value ->> 6, value ->> 7 FROM json_each(?)",
         (batch,),
     )
     connection.execute(
-        "INSERT INTO entries SELECT value ->> 0, 'hold', 'customer:' || (value ->> 1), 'held', value ->> 8, ? "
-        "FROM json_each(?)",
+        "INSERT INTO entries SELECT value ->> 0, 'hold', 'customer:' || (value ->> 1), 'held', "
+        "value ->> 8, ? FROM json_each(?)",
         (int(now), batch),
     )
 
@@ -231,8 +231,10 @@ def _insert_ends(connection: sqlite3.Connection, ends: Iterable[End]) -> None:
     if batch == "[]":
         return
     connection.execute(
-        "INSERT INTO entries SELECT run, value ->> 1, credit, iif(value ->> 1 = 'settle', 'revenue', debit), amount, ? "
-        "FROM json_each(?) JOIN entries ON run = value ->> 0 AND kind = 'hold' WHERE true ON CONFLICT DO NOTHING",
+        "INSERT INTO entries SELECT run, value ->> 1, credit, "
+        "iif(value ->> 1 = 'settle', 'revenue', debit), amount, ? "
+        "FROM json_each(?) JOIN entries ON run = value ->> 0 AND kind = 'hold' "
+        "WHERE true ON CONFLICT DO NOTHING",
         (int(time.time()), batch),
     )
 
@@ -240,7 +242,8 @@ def _insert_ends(connection: sqlite3.Connection, ends: Iterable[End]) -> None:
 def _reap(connection: sqlite3.Connection, reap: Reap) -> None:
     connection.execute(
         "INSERT INTO entries SELECT run, 'release', credit, debit, amount, ? FROM runs "
-        "JOIN entries ON run = id AND kind = 'hold' WHERE expires >= ? AND expires < ? ON CONFLICT DO NOTHING",
+        "JOIN entries ON run = id AND kind = 'hold' WHERE expires >= ? AND expires < ? "
+        "ON CONFLICT DO NOTHING",
         (reap.now, reap.since, reap.now),
     )
 
