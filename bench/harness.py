@@ -38,7 +38,9 @@ class Figure:
     note: str
 
 
-def in_turns(rounds: int, ours: Callable[[], float], theirs: Callable[[], float]) -> list[tuple[float, float]]:
+def in_turns(
+    rounds: int, ours: Callable[[], float], theirs: Callable[[], float]
+) -> list[tuple[float, float]]:
     """Measure both sides, one after the other, `rounds` times."""
     return [(ours(), theirs()) for _ in track(range(rounds), "measuring")]
 
@@ -65,8 +67,7 @@ def write(name: str, figures: list[Figure]) -> None:
     Console().print(table)
 
 
-def _figure(
-    pairs: list[tuple[float, float]], ratios: list[float], name: str, unit: str, peer: str, note: str
-) -> Figure:
+def _figure(pairs: list[tuple[float, float]], ratios: list[float], *what: str) -> Figure:
+    name, unit, peer, note = what
     ours, theirs = (statistics.median(side) for side in zip(*pairs, strict=True))
     return Figure(name, ours, unit, peer, theirs, statistics.median(ratios), len(pairs), note)

@@ -36,7 +36,9 @@ async def load(host: str, port: int, seconds: float, request: bytes) -> dict[str
     taken: list[float] = []
     began = time.perf_counter()
     until = began + seconds
-    failures = await asyncio.gather(*(connection(host, port, request, until, taken) for _ in range(CONNECTIONS)))
+    failures = await asyncio.gather(
+        *(connection(host, port, request, until, taken) for _ in range(CONNECTIONS))
+    )
     elapsed = time.perf_counter() - began
     cuts = statistics.quantiles(taken, n=100)
     return {

@@ -66,7 +66,9 @@ def ours(scratch: Path) -> Iterator[tuple[int, str]]:
     (scratch / "registry").symlink_to(HOME.registry)
     environment = {**os.environ, "CLOAKWORK_HOME": str(scratch)}
     command = [sys.executable, "-m", "cloakwork.cli"]
-    made = subprocess.run([*command, "keys", "create"], env=environment, check=True, capture_output=True, text=True)
+    made = subprocess.run(
+        [*command, "keys", "create"], env=environment, check=True, capture_output=True, text=True
+    )
     server = subprocess.Popen(
         [*command, "serve", "--port", "0", "--quiet"], env=environment, stdout=subprocess.PIPE, text=True
     )
@@ -86,7 +88,9 @@ def litserve(graph: Path, batch: int) -> Iterator[int]:
     port = 8790 + batch
     script = ROOT / "bench" / "peers" / "litserve_server.py"
     server = subprocess.Popen(
-        [PEERS_PYTHON, script, graph, str(port), str(batch)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        [PEERS_PYTHON, script, graph, str(port), str(batch)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
     try:
         wait_for(port)
@@ -121,7 +125,12 @@ def rate(port: int, request: bytes, seconds: float = SECONDS) -> float:
 def post(path: str, key: str | None = None) -> bytes:
     """Write a request."""
     body = json.dumps(RECORD).encode()
-    lines = [f"POST {path} HTTP/1.1", "host: localhost", "content-type: application/json", f"content-length: {len(body)}"]
+    lines = [
+        f"POST {path} HTTP/1.1",
+        "host: localhost",
+        "content-type: application/json",
+        f"content-length: {len(body)}",
+    ]
     if key:
         lines.append(f"authorization: Bearer {key}")
     return "\r\n".join([*lines, "", ""]).encode() + body

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from harness import PEERS_PYTHON, in_turns, less_is_better, write
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 ROUNDS = 15
 TIMED = "import time; began = time.process_time(); {code}; print(time.process_time() - began)"

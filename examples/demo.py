@@ -62,10 +62,14 @@ def main() -> None:
 @contextmanager
 def gateway() -> Iterator[tuple[str, str]]:
     """Start the gateway on a free loopback port, with a key that lives as long as it does."""
-    key = subprocess.run([*CLI, "keys", "create", "--name", "demo"], check=True, capture_output=True, text=True)
+    key = subprocess.run(
+        [*CLI, "keys", "create", "--name", "demo"], check=True, capture_output=True, text=True
+    )
     secret = key.stdout.strip()
     with (BUILD / "gateway.log").open("w") as log:
-        server = subprocess.Popen([*CLI, "serve", "--port", "0"], stdout=subprocess.PIPE, stderr=log, text=True)
+        server = subprocess.Popen(
+            [*CLI, "serve", "--port", "0"], stdout=subprocess.PIPE, stderr=log, text=True
+        )
         try:
             assert server.stdout is not None
             greeting = server.stdout.readline().strip()
@@ -124,7 +128,16 @@ def held_out(registry: Registry, info: ModelInfo) -> HeldOut:
 def show(rows: list[dict[str, Any]]) -> None:
     """Print the one table."""
     table = Table(title=f"{RECORDS} held-out records a row, one call each, over HTTP")
-    for heading in ("model", "mode", "accuracy\n(card's)", "median", "up", "down", "price", "what the server saw"):
+    for heading in (
+        "model",
+        "mode",
+        "accuracy\n(card's)",
+        "median",
+        "up",
+        "down",
+        "price",
+        "what the server saw",
+    ):
         table.add_column(heading, justify="left" if heading in {"model", "mode"} else "right")
     table.columns[-1].justify = "left"
     for row in rows:

@@ -153,15 +153,19 @@ def open_keys(document: bytes, folder: Path) -> SecretKeys:
 
 
 def _batch(value: Any, info: ModelInfo) -> tuple[NDArray[np.generic], bool]:
+    """Give records a batch dimension, and tell whether there was none; bounds are the card's."""
     import numpy as np
 
     try:
         records = np.asarray(value)
     except (TypeError, ValueError):
-        raise InputError(
-            "wrong_shape", "The input is ragged or not numeric; give an array of numbers."
-        ) from None
-    single = records.ndim == len(info.card.input.shape)
+        raise InputError("wrong_shape", "The input is ragged; give a rectangular array of numbers.") from None
+    schema = info.card.input
+    low, high = schema.minimum, schema.maximum
+    numeric = records.dtype.kind in "fiu" and records.size > 0
+    if numeric and ((low is not None and records.min() < low) or (high is not None and records.max() > high)):
+        raise InputError("out_of_range", f"Values must lie between {low} and {high}, as the card says.")
+    single = records.ndim == len(schema.shape)
     return (records[None] if single else records), single
 
 

@@ -7,12 +7,14 @@ released if there is none.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from cloakwork.errors import InputError, NotFoundError, error
+from cloakwork.errors import InputError, NotFoundError, PrivacyError, error
 from cloakwork.wire import Media, Mode
 from cloakwork_functions.ledger import Charge
 from cloakwork_functions.runtime import Call
@@ -22,6 +24,8 @@ from cloakwork_privacy.errors import PrivacyError as Refusal
 from .inputs import Expected, read_records
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from numpy.typing import NDArray
 
     from cloakwork.wire import ModelInfo, Offer
@@ -86,6 +90,17 @@ class Desk:
             )
         return info, offer
 
+    def public_half(self, ref: str, mode: Mode) -> bytes:
+        """Give the document that a client needs to seal records for a mode.
+
+        Raises:
+            NotFoundError: the mode is not offered, or asks nothing of the client.
+        """
+        info, offer = self.offer(ref, mode)
+        if offer.artifact is None:
+            raise NotFoundError("unknown_path", f"The mode {mode} asks nothing of the client.")
+        return self._public_half(info, offer).read_bytes()
+
     async def run(self, caller: Caller, ref: str, mode: Mode, media: str, body: bytes) -> Answer:
         """Serve one call.
 
@@ -126,8 +141,8 @@ class Desk:
         Raises:
             PrivacyError: they are damaged, for another program, or hold a secret key.
         """
-        info, _ = self.offer(ref, Mode.ENCRYPTED)
-        _frame(frame, Kind.EVALUATION_KEYS, KEY_PARTS)
+        info, offer = self.offer(ref, Mode.ENCRYPTED)
+        _frame(frame, Kind.EVALUATION_KEYS, KEY_PARTS, _program(self._public_half(info, offer)))
         staged = self.keystore.stage(account, fingerprint, frame)
         try:
             await self.runtime.run(
@@ -137,6 +152,10 @@ class Desk:
             staged.unlink()
             raise
         self.keystore.keep(staged)
+
+    def _public_half(self, info: ModelInfo, offer: Offer) -> Path:
+        assert offer.artifact is not None
+        return self.registry.artifact(info.digest).folder / offer.artifact
 
     def _plain(self, info: ModelInfo, offer: Offer, mode: Mode, media: str, body: bytes) -> tuple[Call, bool]:
         schema = info.card.input
@@ -155,7 +174,7 @@ class Desk:
                 f"Encrypted calls send {Media.FRAME}; a plain record is refused unread. The SDK encrypts.",
                 param="content-type",
             )
-        frame = _frame(body, Kind.REQUEST, offer.max_records)
+        frame = _frame(body, Kind.REQUEST, offer.max_records, _program(self._public_half(info, offer)))
         if not frame.parts:
             raise InputError(
                 "too_many_records", f"A call takes 1 to {offer.max_records} records, not none.", param="input"
@@ -164,11 +183,23 @@ class Desk:
         return Call(self.registry.artifact(info.digest), Mode.ENCRYPTED, body, len(frame.parts), keys)
 
 
-def _frame(body: bytes, kind: Kind, most_parts: int) -> Frame:
+@lru_cache(maxsize=256)
+def _program(signature: Path) -> bytes:
+    """The digest that frames name a program by; an artifact's files never change."""
+    return hashlib.sha256(signature.read_bytes()).digest()
+
+
+def _frame(body: bytes, kind: Kind, most_parts: int, program: bytes) -> Frame:
     try:
-        return decode(body, kind, most_parts=most_parts, most_bytes=len(body))
+        frame = decode(body, kind, most_parts=most_parts, most_bytes=len(body))
     except Refusal as refusal:
         raise error(refusal.code, str(refusal)) from None
+    if frame.program != program:
+        code = "wrong_program" if kind is Kind.REQUEST else "keys_for_another_program"
+        raise PrivacyError(
+            code, "This was made for another model or version; read the card and make it anew."
+        )
+    return frame
 
 
 def _shape(output: bytes, info: ModelInfo, call: Call, *, batched: bool) -> NDArray[np.float32] | bytes:

@@ -77,6 +77,7 @@ class LocalTransport:
                 await events.put("lifespan.shutdown")
 
         await self._app({"type": "lifespan", "state": {}}, receive, send)
+        await self._loop.shutdown_default_executor()
 
     async def _call(self, request: Request) -> Response:
         path, _, query = request.path.partition("?")

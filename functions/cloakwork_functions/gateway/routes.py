@@ -19,8 +19,6 @@ from .http import header, query, read_body, send_answer, send_json
 from .openapi import document
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
     from starlette.types import ASGIApp, Receive, Scope, Send
 
     from .calls import Answer, Desk
@@ -35,7 +33,7 @@ def routes(desk: Desk) -> list[Route]:
     api = Api(desk)
 
     def route(path: str, endpoint: ASGIApp, *methods: str) -> Route:
-        return Route(path, Plain(endpoint), methods=list(methods))
+        return Route(path, Plain(endpoint, methods))
 
     return [
         route(Path.RUN, api.run, "POST"),
@@ -50,12 +48,16 @@ def routes(desk: Desk) -> list[Route]:
 
 
 class Plain:
-    """Keeps Starlette from wrapping an endpoint: it wraps functions, and leaves other callables alone."""
+    """An endpoint that Starlette leaves alone: it wraps functions, and takes other callables as they are."""
 
-    def __init__(self, endpoint: Callable[[Scope, Receive, Send], Awaitable[None]]) -> None:
+    def __init__(self, endpoint: ASGIApp, methods: tuple[str, ...]) -> None:
         self._endpoint = endpoint
+        self.methods = methods
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        method = "GET" if scope["method"] == "HEAD" else scope["method"]
+        if method not in self.methods:
+            raise NotFoundError("method_not_allowed", f"This path answers {', '.join(self.methods)} only.")
         await self._endpoint(scope, receive, send)
 
 
@@ -88,11 +90,7 @@ class Api:
         """GET /v1/models/{model}/modes/{mode}: the client's public half of a mode."""
         self._account(scope)
         mode = _mode(scope["path_params"]["mode"])
-        info, offer = self._desk.offer(scope["path_params"]["model"], mode)
-        if offer.artifact is None:
-            raise NotFoundError("unknown_path", f"The mode {mode} asks nothing of the client.")
-        folder = self._desk.registry.artifact(info.digest).folder
-        await send_answer(send, (folder / offer.artifact).read_bytes(), Media.JSON)
+        await send_answer(send, self._desk.public_half(scope["path_params"]["model"], mode), Media.JSON)
 
     async def evaluation_keys(self, scope: Scope, receive: Receive, send: Send) -> None:
         """HEAD or PUT /v1/models/{model}/evaluation-keys/{fingerprint}."""

@@ -12,6 +12,7 @@ whole. Writers take a lock; readers need none.
 from __future__ import annotations
 
 import fcntl
+import logging
 import re
 import shutil
 import tempfile
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from cloakwork.errors import NotFoundError
+from cloakwork.errors import NotFoundError, ServerError
 from cloakwork.wire import ModelInfo
 
 from .artifact import Artifact, write_manifest
@@ -34,6 +35,8 @@ __all__ = ["Registry"]
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 ALIAS = re.compile(r"[a-z][a-z0-9-]{0,30}")
 DEFAULT_ALIAS = "prod"
+
+faults = logging.getLogger("cloakwork.faults")
 
 
 class Index(msgspec.Struct):
@@ -63,6 +66,8 @@ class Registry:
         """
         if not ALIAS.fullmatch(alias):
             raise ValueError(f"{alias!r} is no alias: use lower-case letters, digits and dashes")
+        if not (folder / "card.json").is_file():
+            raise FileNotFoundError(f"{folder} holds no card.json; give a folder that a recipe wrote")
         self._artifacts.mkdir(parents=True, exist_ok=True)
         self._models.mkdir(parents=True, exist_ok=True)
         artifact = self._store(folder)
@@ -78,9 +83,17 @@ class Registry:
         return self.resolve(f"{name}@{alias}")
 
     def list(self) -> tuple[ModelInfo, ...]:
-        """List the version of each model that its default alias, or else its newest, names."""
-        names = sorted(path.stem for path in self._models.glob("*.json"))
-        return tuple(self.resolve(name) for name in names)
+        """List the version of each model that its default alias, or else its newest, names.
+
+        A model whose artifact was tampered with is left out, and logged: it must not take the rest down.
+        """
+        found = []
+        for path in sorted(self._models.glob("*.json")):
+            try:
+                found.append(self.resolve(path.stem))
+            except ServerError as failure:
+                faults.error("%s is not served: %s", path.stem, failure.message)
+        return tuple(found)
 
     def resolve(self, ref: str) -> ModelInfo:
         """Turn a reference into one exact version.

@@ -62,10 +62,14 @@ class WorkerProcess:
         command = [sys.executable, "-m", "cloakwork_functions.runtime.worker"]
         arguments = [str(theirs.fileno()), str(artifact.folder), artifact.digest, str(mode)]
         with theirs:
+            try:
+                reader, writer = await asyncio.open_unix_connection(sock=ours, limit=READ_BUFFER)
+            except BaseException:
+                ours.close()
+                raise
             process = subprocess.Popen(  # noqa: ASYNC220, S603 (fork and exec return at once; the command is ours)
                 [*command, *arguments], stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()]
             )
-        reader, writer = await asyncio.open_unix_connection(sock=ours, limit=READ_BUFFER)
         worker = cls(process, reader, writer)
         try:
             async with asyncio.timeout(START_SECONDS):
@@ -107,11 +111,15 @@ class WorkerProcess:
     async def stop(self, *, patience: float = STOP_SECONDS) -> None:
         """Close the socket, which ends the worker, and kill it if it lingers for `patience` seconds."""
         self._writer.close()
+        # Shielded: whoever is cancelled here still leaves no process behind.
+        await asyncio.shield(asyncio.to_thread(self._reap, patience))
+
+    def _reap(self, patience: float) -> None:
         try:
-            await asyncio.to_thread(self._process.wait, patience)
+            self._process.wait(patience)
         except subprocess.TimeoutExpired:
             self._process.kill()
-            await asyncio.to_thread(self._process.wait)
+            self._process.wait()
 
     async def _receive(self) -> tuple[Replies, bytes]:
         try:

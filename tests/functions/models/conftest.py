@@ -9,7 +9,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from cloakwork.wire import Card, Mode
-from cloakwork_functions.models import NAMES, train
+from cloakwork_functions.models import NAMES
 from cloakwork_functions.models.data import Data
 
 if TYPE_CHECKING:
@@ -39,6 +39,5 @@ class Made:
 
 
 @pytest.fixture(scope="session", params=NAMES)
-def made(request, tmp_path_factory):
-    folder = tmp_path_factory.mktemp(request.param) / "artifact"
-    return Made(train(request.param, folder, seed=0), folder)
+def made(request, trained):
+    return Made(*trained(request.param))

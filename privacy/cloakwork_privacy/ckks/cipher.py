@@ -1,0 +1,42 @@
+"""The operations a circuit is made of.
+
+Two ciphers do them: `seal` on ciphertexts, `noop` in the clear, so that a program can be checked and tested
+without encryption.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol, TypeVar
+
+__all__ = ["Cipher"]
+
+Register = TypeVar("Register")
+Plain_contra = TypeVar("Plain_contra", contravariant=True)
+
+
+class Cipher(Protocol[Register, Plain_contra]):
+    """What a circuit may do with a ciphertext. Every method returns a new register.
+
+    Operands of one operation must share their level; operands of a sum also their scale.
+    """
+
+    def multiply_plain(self, register: Register, plain: Plain_contra) -> Register:
+        """Product with a plaintext; scales multiply."""
+
+    def add_plain(self, register: Register, plain: Plain_contra) -> Register:
+        """Sum with a plaintext."""
+
+    def add(self, left: Register, right: Register) -> Register:
+        """Sum of two ciphertexts."""
+
+    def rotate(self, register: Register, step: int) -> Register:
+        """Slots rotated to the left: slot s receives slot s + step. Needs two polynomials."""
+
+    def square(self, register: Register) -> Register:
+        """Square: scale squared, three polynomials."""
+
+    def relinearise(self, register: Register) -> Register:
+        """Back from three polynomials to two."""
+
+    def rescale(self, register: Register) -> Register:
+        """Divides by the last prime and drops it: one level less, scale divided by that prime."""

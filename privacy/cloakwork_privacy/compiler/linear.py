@@ -1,0 +1,89 @@
+"""A linear model with one logit: logistic regression."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from cloakwork_privacy.ckks.context import context
+from cloakwork_privacy.ckks.parameters import Parameters
+from cloakwork_privacy.compiler.builder import Builder
+from cloakwork_privacy.compiler.program import Program, circuit_digest
+from cloakwork_privacy.compiler.signature import Signature
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+__all__ = ["linear"]
+
+_PARAMETERS: Final = Parameters(2048, (54,))
+
+
+def linear(
+    weight: ArrayLike,
+    bias: float,
+    shift: ArrayLike,
+    gain: ArrayLike,
+    *,
+    limit: float = 32.0,
+    max_records: int = 256,
+) -> Program:
+    """Compiles sigmoid(weight . x' + bias) with x' = (x - shift) * gain.
+
+    The features are the coefficients of a polynomial, the weights those of another in reverse, so that one
+    product holds the whole dot product in its constant coefficient: no rotation, no key switching, one
+    prime. The client standardises, for free.
+
+    Args:
+        weight: (d,), for standardised features; d at most 2048.
+        bias: The intercept.
+        shift: (d,), the mean of each feature.
+        gain: (d,), one over the standard deviation of each.
+        limit: Largest |x'| to accept; a larger one costs bits of precision.
+        max_records: Most records in one request.
+
+    Raises:
+        ValueError: Shapes do not match, or the weights are not finite or all zero.
+    """
+    weights, shifts, gains = (np.asarray(array, np.float64) for array in (weight, shift, gain))
+    features, degree = weights.size, _PARAMETERS.poly_degree
+    if not 0 < features <= degree or not weights.shape == shifts.shape == gains.shape == (features,):
+        raise ValueError("weight, shift and gain are vectors of one length, at most 2048")
+    if not np.isfinite(weights).all() or not weights.any():
+        raise ValueError("weights must be finite, and not all zero")
+    reverse = np.zeros(degree)
+    reverse[0] = weights[0]
+    reverse[degree - np.arange(1, features)] = -weights[1:]  # X^i * -X^(N-i) = 1, modulo X^N + 1
+    # Bits left for both scales once the largest possible logit and its sign fit the prime. The input gets
+    # two more than the weights: encryption noise is some times larger than a rounding error.
+    room = (
+        _PARAMETERS.modulus_bits[0]
+        - 2
+        - math.ceil(math.log2(limit * np.abs(weights).sum() + abs(bias) + 1.0))
+    )
+    builder = Builder(context(_PARAMETERS).primes, 2.0 ** (room // 2 + 1))
+    logit = builder.multiply_plain(builder.request, reverse, 2.0 ** (room - room // 2 - 1))
+    logit = builder.add_plain(logit, np.array([bias]))
+    circuit = builder.circuit()
+    signature = Signature(
+        parameters=_PARAMETERS,
+        packing="coefficients",
+        input_shape=(features,),
+        output_shape=(2,),
+        shift=tuple(shifts.tolist()),
+        gain=tuple(gains.tolist()),
+        limit=float(limit),
+        gather=tuple(range(features)),
+        scale=builder.request.scale,
+        rotations=(),
+        relinearise=False,
+        answer_scale=logit.scale,
+        period=None,
+        take=(0,),
+        finish="binary",
+        max_records=max_records,
+        circuit=circuit_digest(circuit),
+    )
+    return Program(signature, circuit)

@@ -1,0 +1,164 @@
+"""What leaves the server: the attacks that work on a bare result must fail on an answer."""
+
+import numpy as np
+import pytest
+import tenseal.sealapi as seal
+
+from cloakwork_privacy.ckks import answer, layout
+from cloakwork_privacy.ckks.context import context
+from cloakwork_privacy.ckks.encoder import decode as read_plain
+from cloakwork_privacy.ckks.encoder import encode as write_plain
+from cloakwork_privacy.ckks.frames import Kind, decode
+from cloakwork_privacy.ckks.noop import NoopCipher
+from cloakwork_privacy.ckks.public import EvaluationKeys
+from cloakwork_privacy.ckks.seal import SealCipher
+from cloakwork_privacy.compiler.circuit import walk
+
+RECORD = np.array([[1.5, 0.0, 7.0]])
+
+
+class Run:
+    """One program on one record: the request, the bare result, the clear result, and a fresh answer."""
+
+    def __init__(self, program, keys, records):
+        self.signature, self.keys = program.signature, keys
+        self.ring = context(self.signature.parameters)
+        self.public = EvaluationKeys.parse(self.signature, keys.evaluation_keys())
+        frame = decode(keys.seal(records), Kind.REQUEST, most_parts=1, most_bytes=1 << 20)
+        level, scale = self.signature.parameters.levels, self.signature.scale
+        sealed = layout.ciphertext(self.ring, level, scale, seeded=True)
+        self.request = sealed.unpack(frame.parts[0], seal.Ciphertext(), self.ring, "ciphertext_invalid")
+        packing, constants = self.signature.packing, program.circuit.constants
+        clear = NoopCipher(self.ring.primes[:level], packing, self.signature.rotations)
+        capacity = self.signature.parameters.capacity(packing)
+        self.clear = walk(
+            program.circuit,
+            clear,
+            {
+                name: clear.encode(each.vector, each.scale, each.level, capacity)
+                for name, each in constants.items()
+            },
+            clear.encode(self.signature.prepare(records)[0], scale, level, capacity),
+        ).values
+        encoded = {
+            name: write_plain(self.ring, packing, each.vector, each.scale, each.level)
+            for name, each in constants.items()
+        }
+        self.bare = lambda: walk(program.circuit, SealCipher(self.ring, self.public), encoded, self.request)
+
+    def answer(self, public=None):
+        return answer.write(self.ring, self.signature, public or self.public, self.bare())
+
+    def decrypt(self, ciphertext):
+        plain = seal.Plaintext()
+        self.keys._decryptor.decrypt(ciphertext, plain)
+        return read_plain(self.ring, self.signature.packing, plain)
+
+    def second(self, ciphertext):
+        """The second polynomial's values at SEAL's roots, as integers."""
+        kind = layout.ciphertext(self.ring, 1, ciphertext.scale, seeded=False)
+        wire = kind.pack(ciphertext)
+        return [int(word) for word in answer._words(wire[len(wire) // 2 :], answer._width(self.ring), 0)]
+
+
+class Unmasked:
+    """Stands for a client's public key, and masks with a zero that is no encryption."""
+
+    def __init__(self, run):
+        self.encryptor = self
+        self._run = run
+
+    def encrypt_zero(self, _, mask):
+        kind = layout.ciphertext(self._run.ring, 1, 1.0, seeded=False)
+        kind.unpack(bytes(kind.wire_bytes), mask, self._run.ring, "ciphertext_invalid")
+
+
+@pytest.fixture
+def linear_run(shallow, keys):
+    return Run(shallow, keys, RECORD)
+
+
+@pytest.fixture(scope="module")
+def deep_run(deep, deep_keys):
+    return Run(deep, deep_keys, np.random.default_rng(3).uniform(size=(1, 8, 8)) * 0.9)
+
+
+def stolen_weights(run, ciphertext):
+    """The theft: the result's second polynomial over the request's is the encoded weights."""
+    prime = run.ring.primes[0]
+    quotient = [
+        out * pow(into, -1, prime) % prime
+        for out, into in zip(run.second(ciphertext), run.second(run.request), strict=True)
+    ]
+    kind = layout.ciphertext(run.ring, 1, 1.0, seeded=False)
+    wire = 2 * answer._bytes(np.array(quotient, np.uint64), answer._width(run.ring), 0)
+    weights = kind.unpack(wire, seal.Ciphertext(), run.ring, "ciphertext_invalid")
+    run.ring.evaluator.transform_from_ntt_inplace(weights)
+    wire = layout.ciphertext(run.ring, 1, 1.0, seeded=False, ntt=False).pack(weights)
+    words = answer._words(wire[: len(wire) // 2], answer._width(run.ring), 0).astype(np.int64)
+    centred = np.where(words > prime // 2, words - prime, words) * (
+        run.signature.scale / run.signature.answer_scale
+    )
+    return np.array([centred[0], *-centred[:-3:-1]])
+
+
+@pytest.mark.parametrize("rounded", [True, False])
+def test_one_answer_does_not_give_the_weights_away(linear_run, rounded, monkeypatch):
+    if not rounded:
+        monkeypatch.setattr(answer, "_dropped", lambda _: 0)
+    run, weights = linear_run, np.array([0.5, -1.5, 2.0])
+    stolen = stolen_weights(run, answer.restore(run.ring, run.signature, run.answer()))
+    assert np.abs(stolen - weights).max() > 1000.0
+
+
+def test_the_theft_works_where_the_mask_is_missing(linear_run, monkeypatch):
+    monkeypatch.setattr(answer, "_dropped", lambda _: 0)
+    run, weights = linear_run, np.array([0.5, -1.5, 2.0])
+    assert stolen_weights(run, run.bare()) == pytest.approx(weights, abs=1e-4)
+    unmasked = answer.restore(run.ring, run.signature, run.answer(Unmasked(run)))
+    assert stolen_weights(run, unmasked) == pytest.approx(weights, abs=1e-4)
+
+
+def test_two_answers_to_one_request_have_nothing_in_common(linear_run):
+    run = linear_run
+    first, second = (run.second(answer.restore(run.ring, run.signature, run.answer())) for _ in range(2))
+    assert sum(left == right for left, right in zip(first, second, strict=True)) < 3
+    first, second = (run.answer(Unmasked(run)) for _ in range(2))
+    assert first[5:] == second[5:]  # only the flooded first coefficient tells them apart
+
+
+def test_partial_sums_of_a_linear_model_stay(linear_run):
+    """The bare result holds w_i x_j in its coefficients; the answer holds the logit and noise."""
+    run = linear_run
+    assert run.decrypt(run.bare()) == pytest.approx(run.clear, abs=1e-2)
+    assert np.abs(run.clear[1:]).max() > 0.5
+    shown = run.decrypt(answer.restore(run.ring, run.signature, run.answer()))
+    assert shown[0] == pytest.approx(run.clear[0], abs=1e-3)
+    # Spread over the whole modulus: 2^53 over a scale of about 2^45.
+    assert np.median(np.abs(shown[1:])) > 100.0
+    assert abs(np.corrcoef(shown[1:], run.clear[1:])[0, 1]) < 0.1
+
+
+def test_partial_sums_of_a_convolution_stay(deep_run):
+    """Slots of one residue modulo 16 differ before the cut; of the answer only their average is known."""
+    run = deep_run
+    logits = run.clear.reshape(-1, 16).mean(axis=0)
+    assert run.decrypt(run.bare()) == pytest.approx(run.clear, abs=1e-1)
+    assert run.clear.reshape(-1, 16).std(axis=0).max() > 1.0
+    shown = run.decrypt(answer.restore(run.ring, run.signature, run.answer()))
+    assert shown.reshape(-1, 16).mean(axis=0) == pytest.approx(logits, abs=1e-3)
+    assert logits[10:] == pytest.approx(np.zeros(6), abs=1e-9)
+    assert np.median(np.abs(shown)) > 1000.0
+    assert abs(np.corrcoef(shown, run.clear)[0, 1]) < 0.1
+
+
+def test_an_answer_is_only_as_long_as_what_it_keeps(linear_run, deep_run):
+    assert len(linear_run.answer()) == (1 + 2048) * 4
+    assert len(deep_run.answer()) == (32 + 8192) * 5
+
+
+def test_answers_are_flooded(linear_run):
+    """The low bits of a logit are the noise's, whatever the circuit's own rounding was."""
+    run = linear_run
+    logits = [run.decrypt(answer.restore(run.ring, run.signature, run.answer()))[0] for _ in range(20)]
+    assert 1e-6 < np.std(logits) < 1e-3

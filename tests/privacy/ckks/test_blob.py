@@ -1,0 +1,59 @@
+import os
+import struct
+import tracemalloc
+
+import pytest
+import tenseal.sealapi as seal
+import zstandard
+
+from cloakwork_privacy.ckks import blob, layout
+from cloakwork_privacy.errors import PrivacyError
+
+
+def bomb(size):
+    """A SEAL stream whose body expands to `size` zeros."""
+    body = zstandard.ZstdCompressor().compress(bytes(size))
+    return struct.pack("<HBBBBHQ", 0xA15E, 16, 4, 1, 2, 0, 16 + len(body)) + body
+
+
+@pytest.mark.parametrize("memory", [True, False])
+def test_objects_survive_without_memory_files_too(ring, keys, memory, monkeypatch):
+    if not memory:
+        monkeypatch.delattr(os, "memfd_create")
+    kind = layout.secret_key(ring)
+    body = blob.dump(keys._secret, kind.body_bytes)
+    copy = seal.SecretKey()
+    blob.load(copy, ring.seal, body)
+    assert blob.dump(copy, kind.body_bytes) == body
+
+
+def test_an_unknown_layout_of_seal_is_noticed(keys):
+    with pytest.raises(RuntimeError, match="unknown layout"):
+        blob.dump(keys._secret, 100)
+
+
+def test_a_secret_key_is_recognised(keys):
+    assert blob.looks_like_secret_key(blob._save(keys._secret))
+
+
+def test_other_things_are_not(ring, keys):
+    assert not blob.looks_like_secret_key(b"")
+    assert not blob.looks_like_secret_key(bytes(100))
+    assert not blob.looks_like_secret_key(blob._save(keys._encryptor.encrypt_zero_symmetric(ring.key_id)))
+    assert not blob.looks_like_secret_key(bomb(1000)[:18])
+    assert not blob.looks_like_secret_key(bomb(1000)[:16] + b"no zstd")
+
+
+def test_a_bomb_costs_no_memory():
+    data = bomb(1 << 28)
+    tracemalloc.start()
+    assert not blob.looks_like_secret_key(data)
+    assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    tracemalloc.stop()
+
+
+def test_a_bomb_is_no_ciphertext(ring):
+    kind = layout.ciphertext(ring, 1, 2.0**20, seeded=True)
+    with pytest.raises(PrivacyError) as caught:
+        kind.unpack(bomb(1 << 24), seal.Ciphertext(), ring, "ciphertext_invalid")
+    assert caught.value.code == "ciphertext_invalid"

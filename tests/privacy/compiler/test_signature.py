@@ -1,0 +1,204 @@
+"""Signatures: one spelling, hostile ones refused, records checked before they are encrypted."""
+
+import hashlib
+import json
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cloakwork_privacy.compiler.lower import conv_square_dense, linear
+from cloakwork_privacy.compiler.signature import Signature
+from cloakwork_privacy.errors import PrivacyError
+
+
+@pytest.fixture(scope="module")
+def shallow():
+    return linear([0.5, -1.5], 0.25, [1.0, 2.0], [1.0, 0.5], limit=10.0, max_records=3).signature
+
+
+@pytest.fixture(scope="module")
+def deep():
+    random = np.random.default_rng(1)
+    return conv_square_dense(
+        random.normal(size=(4, 1, 3, 3)),
+        np.zeros(4),
+        random.normal(size=(10, 256)),
+        np.zeros(10),
+        input_shape=(8, 8),
+        calibration=random.uniform(size=(2, 8, 8)),
+    ).signature
+
+
+def spelled(signature, **changes):
+    fields = json.loads(signature.to_json()) | changes
+    return json.dumps(fields, sort_keys=True, separators=(",", ":")).encode()
+
+
+def refusal(call, *arguments):
+    with pytest.raises(PrivacyError) as caught:
+        call(*arguments)
+    return caught.value.code
+
+
+def test_a_signature_survives(shallow, deep):
+    for signature in (shallow, deep):
+        data = signature.to_json()
+        read = Signature.from_json(data)
+        assert read == signature
+        assert read.digest == hashlib.sha256(data).hexdigest()
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"poly_degree": 2048, "modulus_bits": [60]},
+        {"poly_degree": 8192, "modulus_bits": [60, 60, 60, 60]},
+        {"poly_degree": 65536, "modulus_bits": [60, 60]},
+        {"poly_degree": 8192, "modulus_bits": []},
+        {"poly_degree": 8192, "modulus_bits": [60, 50, 55]},
+    ],
+)
+def test_insecure_parameters_of_a_hostile_server_are_refused(deep, parameters):
+    assert refusal(Signature.from_json, spelled(deep, parameters=parameters)) == "insecure_parameters"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"parameters": {"poly_degree": 8192, "modulus_bits": [60.0, 60, 60]}},
+        {"parameters": {"poly_degree": [8192], "modulus_bits": [60]}},
+        {"parameters": 3},
+        {"packing": "rows"},
+        {"packing": "coefficients"},
+        {"finish": "argmax"},
+        {"finish": "binary"},
+        {"input_shape": []},
+        {"input_shape": [8, 9]},
+        {"input_shape": [-8, -8]},
+        {"input_shape": [0, 64]},
+        {"input_shape": [1 << 40, 1 << 40]},
+        {"output_shape": [2]},
+        {"output_shape": "ten"},
+        {"shift": [0.0]},
+        {"gain": [1] * 64},
+        {"gain": [math.inf] * 64},
+        {"shift": [math.nan] * 64},
+        {"limit": 0.0},
+        {"limit": -1.0},
+        {"limit": 1e300},
+        {"limit": math.nan},
+        {"gather": []},
+        {"gather": [64]},
+        {"gather": [-2]},
+        {"gather": [0] * 4097},
+        {"gather": [True]},
+        {"scale": 0.0},
+        {"scale": math.inf},
+        {"scale": -1.0},
+        {"scale": 0.5},
+        {"answer_scale": 2.0**60},
+        {"answer_scale": math.nan},
+        {"period": None},
+        {"period": 1},
+        {"period": 24},
+        {"period": 8192},
+        {"period": True},
+        {"take": []},
+        {"take": [16]},
+        {"take": [0] * 10},
+        {"take": [-1]},
+        {"rotations": [0]},
+        {"rotations": [4096]},
+        {"rotations": [1, 1]},
+        {"relinearise": 1},
+        {"max_records": 0},
+        {"max_records": 1 << 20},
+        {"max_records": True},
+        {"circuit": "AB"},
+        {"circuit": None},
+        {"unknown": 1},
+    ],
+)
+def test_contradictions_of_a_hostile_server_are_refused(deep, change):
+    assert refusal(Signature.from_json, spelled(deep, **change)) == "program_invalid"
+
+
+def test_keys_that_cannot_exist_are_refused(shallow):
+    assert refusal(Signature.from_json, spelled(shallow, relinearise=True)) == "program_invalid"
+
+
+@pytest.mark.parametrize("data", [b"", b"[]", b"{}", b"null", b"\xff", b"[" * 100_000, b"1" * (5 << 20)])
+def test_other_bytes_are_refused(data):
+    assert refusal(Signature.from_json, data) == "program_invalid"
+
+
+def test_there_is_one_spelling(shallow):
+    assert refusal(Signature.from_json, shallow.to_json().replace(b",", b", ")) == "program_invalid"
+    assert refusal(Signature.from_json, shallow.to_json() + b"\n") == "program_invalid"
+
+
+@given(st.data())
+def test_a_changed_byte_is_refused_or_changes_the_digest(shallow, data):
+    changed = bytearray(shallow.to_json())
+    place = data.draw(st.integers(0, len(changed) - 1))
+    changed[place] ^= data.draw(st.integers(1, 127))
+    try:
+        read = Signature.from_json(bytes(changed))
+    except PrivacyError:
+        return
+    assert read.digest != shallow.digest
+
+
+def test_records_are_standardised_and_packed(shallow):
+    assert shallow.prepare([[3.0, 6.0], [1.0, 0.0]]).tolist() == [[2.0, 2.0], [0.0, -1.0]]
+    assert shallow.prepare(np.array([[3, 6]], np.uint8)).dtype == np.float64
+
+
+def test_windows_are_gathered(deep):
+    image = np.arange(64.0).reshape(1, 8, 8) / 100
+    blocks = deep.prepare(image)[0].reshape(9, 256)
+    assert blocks[4].tolist() == np.tile(image.ravel(), 4).tolist()  # the centre tap is the image itself
+    assert blocks[0].reshape(4, 8, 8)[2, 1:, 1:].tolist() == image[0, :-1, :-1].tolist()
+    assert not blocks[0].reshape(4, 8, 8)[:, 0].any()
+
+
+@pytest.mark.parametrize(
+    ("records", "code"),
+    [
+        ([["a", "b"]], "wrong_dtype"),
+        ([[1j, 1.0]], "wrong_dtype"),
+        ([[None, 1.0]], "wrong_dtype"),
+        ([1.0, 2.0], "wrong_shape"),
+        ([[1.0, 2.0, 3.0]], "wrong_shape"),
+        (np.zeros((0, 2)), "wrong_shape"),
+        (5.0, "wrong_shape"),
+        ([[[1.0], [2.0]]], "wrong_shape"),
+        ([[1.0, 2.0]] * 4, "too_many_records"),
+        ([[math.nan, 1.0]], "not_finite"),
+        ([[math.inf, 1.0]], "not_finite"),
+        ([[11.5, 1.0]], "out_of_range"),
+        ([[-1e300, 1.0]], "out_of_range"),
+    ],
+)
+def test_records_that_do_not_fit_are_refused_without_being_quoted(shallow, records, code):
+    with pytest.raises(PrivacyError) as caught:
+        shallow.prepare(records)
+    assert caught.value.code == code
+    assert "11.5" not in str(caught.value)
+
+
+def test_answers_are_finished(shallow, deep):
+    assert shallow.finished(np.array([[0.0], [1.0], [1000.0], [-1000.0]])).tolist() == [
+        [0.5, 0.5],
+        [0.26894, 0.73106],
+        [0.0, 1.0],
+        [1.0, 0.0],
+    ]
+    logits = np.random.default_rng(0).normal(size=(3, 10)) * 1000
+    finished = deep.finished(logits)
+    assert finished.shape == (3, 10)
+    assert finished.sum(axis=1) == pytest.approx(np.ones(3), abs=1e-4)
+    assert finished.argmax(axis=1).tolist() == logits.argmax(axis=1).tolist()

@@ -1,0 +1,99 @@
+"""Processes die at the worst moment, by SIGKILL: answers arrive all the same, and the books are right."""
+
+import os
+import signal
+import sqlite3
+import threading
+import time
+from pathlib import Path
+
+import httpx
+import numpy as np
+from conftest import serving
+
+
+def entries(home):
+    connection = sqlite3.connect(home.database)
+    try:
+        return connection.execute("SELECT run, kind, amount FROM entries").fetchall()
+    finally:
+        connection.close()
+
+
+def busy(pid):
+    """CPU ticks a process has used."""
+    after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2]
+    return sum(int(ticks) for ticks in after_name.split()[11:13])
+
+
+def test_a_worker_killed_in_the_middle_of_a_request_loses_nothing(fresh_home, tmp_path, held_out):
+    records = held_out("digits")[0][:64]
+    with serving(fresh_home, tmp_path / "log") as server, server.client() as client:
+        plain = client.run("digits", records).output
+        client.run("digits", records[0], privacy="encrypted")
+        answers = []
+        call = threading.Thread(
+            target=lambda: answers.append(client.run("digits", records, privacy="encrypted"))
+        )
+        began = {pid: busy(pid) for pid in server.workers()}
+        call.start()
+        victim = wait_for(lambda: next((pid for pid in began if busy(pid) > began[pid] + 20), None))
+        os.kill(victim, signal.SIGKILL)
+        assert call.is_alive(), "the request must be under way when its worker dies"
+        call.join(60)
+        assert victim not in server.workers()
+    (answer,) = answers
+    assert np.abs(answer.output - plain).max() <= 1e-2
+    settled = [run for run, kind, _ in entries(fresh_home) if kind == "settle"]
+    assert settled.count(answer.request_id) == 1
+
+
+def test_a_gateway_killed_under_load_has_every_acknowledged_call_in_its_ledger_once(
+    fresh_home, tmp_path, held_out
+):
+    records = held_out("tumor-risk")[0]
+    acknowledged = []
+    for _ in range(5):
+        with serving(fresh_home, tmp_path / "log") as server:
+            callers = [
+                threading.Thread(target=call_until_it_dies, args=(server, records, acknowledged))
+                for _ in range(8)
+            ]
+            for caller in callers:
+                caller.start()
+            enough = len(acknowledged) + 60
+            wait_for(lambda enough=enough: len(acknowledged) > enough)
+            server.kill()
+            for caller in callers:
+                caller.join(60)
+    with serving(fresh_home, tmp_path / "log") as server, server.client() as client:
+        client.run("tumor-risk", records[0])
+    rows = entries(fresh_home)
+    settled = [run for run, kind, _ in rows if kind == "settle"]
+    held = [run for run, kind, _ in rows if kind == "hold"]
+    assert len(acknowledged) > 300
+    assert len(set(acknowledged)) == len(acknowledged)
+    assert set(acknowledged) <= set(settled)
+    assert len(set(settled)) == len(settled)
+    assert set(settled) <= set(held)
+    assert {amount for _, _, amount in rows} == {1000}
+
+
+def call_until_it_dies(server, records, acknowledged):
+    with httpx.Client(base_url=server.address, headers=server.headers, timeout=30) as http:
+        for record in records:
+            try:
+                answer = http.post("/v1/models/tumor-risk/run", json={"input": record.tolist()})
+            except httpx.HTTPError:
+                return
+            assert answer.status_code == 200
+            acknowledged.append(answer.headers["x-request-id"])
+
+
+def wait_for(condition, seconds=30.0):
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        if found := condition():
+            return found
+        time.sleep(0.002)
+    raise TimeoutError
