@@ -45,6 +45,16 @@ def in_turns(
     return [(ours(), theirs()) for _ in track(range(rounds), "measuring")]
 
 
+@contextmanager
+def paused(process: subprocess.Popen[Any]) -> Iterator[None]:
+    """Keep a server and its workers, a session of their own, off the processor while another is measured."""
+    os.killpg(process.pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.killpg(process.pid, signal.SIGCONT)
+
+
 def less_is_better(pairs: list[tuple[float, float]], name: str, unit: str, peer: str, note: str) -> Figure:
     """Compare costs."""
     return _figure(pairs, [their / our for our, their in pairs], name, unit, peer, note)

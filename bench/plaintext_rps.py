@@ -9,15 +9,16 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from harness import PEERS_PYTHON, ROOT, in_turns, more_is_better, write
+from harness import PEERS_PYTHON, ROOT, in_turns, more_is_better, paused, write
 
 from cloakwork_functions.home import Home
 from cloakwork_functions.models import train
@@ -34,19 +35,27 @@ HOME = Home(ROOT / "build" / "home")
 
 def main() -> None:
     graph = model()
-    with tempfile.TemporaryDirectory() as scratch, ours(Path(scratch)) as (port, key):
-        request = post("/v1/models/tumor-risk/run", key)
+    with tempfile.TemporaryDirectory() as scratch, ours(Path(scratch)) as us:
+        request = post("/v1/models/tumor-risk/run", us.key)
         figures = []
         for batch in (1, 32):
-            with litserve(graph, batch) as their_port:
+            with litserve(graph, batch) as them:
                 pairs = in_turns(
                     ROUNDS,
-                    lambda: rate(port, request),
-                    lambda peer=their_port: rate(peer, post("/predict")),
+                    lambda them=them: rate(us, request, them),
+                    lambda them=them: rate(them, post("/predict"), us),
                 )
             note = f"32 connections, JSON, two durable ledger commits a call; LitServe batches {batch}"
             figures.append(more_is_better(pairs, "gateway.plaintext_rps", "requests/s", "LitServe", note))
     write("plaintext_rps", [min(figures, key=lambda figure: figure.ratio)])
+
+
+class Server(NamedTuple):
+    """A server under test."""
+
+    process: subprocess.Popen[Any]
+    port: int
+    key: str = ""
 
 
 def model() -> Path:
@@ -61,7 +70,7 @@ def model() -> Path:
 
 
 @contextmanager
-def ours(scratch: Path) -> Iterator[tuple[int, str]]:
+def ours(scratch: Path) -> Iterator[Server]:
     """Run our gateway on a registry shared with `build/home` and a ledger of its own."""
     (scratch / "registry").symlink_to(HOME.registry)
     environment = {**os.environ, "CLOAKWORK_HOME": str(scratch)}
@@ -70,33 +79,39 @@ def ours(scratch: Path) -> Iterator[tuple[int, str]]:
         [*command, "keys", "create"], env=environment, check=True, capture_output=True, text=True
     )
     server = subprocess.Popen(
-        [*command, "serve", "--port", "0", "--quiet"], env=environment, stdout=subprocess.PIPE, text=True
+        [*command, "serve", "--port", "0", "--quiet"],
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     )
     try:
         assert server.stdout is not None
         found = re.search(r":(\d+)\s*$", server.stdout.readline())
         assert found is not None
-        yield int(found[1]), made.stdout.strip()
+        yield Server(server, int(found[1]), made.stdout.strip())
     finally:
         server.terminate()
         server.wait()
 
 
 @contextmanager
-def litserve(graph: Path, batch: int) -> Iterator[int]:
+def litserve(graph: Path, batch: int) -> Iterator[Server]:
     """Run LitServe on the same graph."""
     port = 8790 + batch
     script = ROOT / "bench" / "peers" / "litserve_server.py"
+    # A session of its own: LitServe's worker processes outlive their parent unless the group is ended.
     server = subprocess.Popen(
         [PEERS_PYTHON, script, graph, str(port), str(batch)],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
+        start_new_session=True,
     )
     try:
         wait_for(port)
-        yield port
+        yield Server(server, port)
     finally:
-        server.terminate()
+        os.killpg(server.pid, signal.SIGKILL)
         server.wait()
 
 
@@ -105,14 +120,20 @@ def wait_for(port: int) -> None:
     for _ in range(120):
         time.sleep(0.5)
         try:
-            rate(port, post("/predict"), 0.2)
+            load(port, post("/predict"), 0.2)
         except subprocess.CalledProcessError:
             continue
         return
     raise TimeoutError(f"nothing answers on port {port}")
 
 
-def rate(port: int, request: bytes, seconds: float = SECONDS) -> float:
+def rate(server: Server, request: bytes, other: Server) -> float:
+    """Measure one server's answers per second while the other is paused."""
+    with paused(other.process):
+        return load(server.port, request, SECONDS)
+
+
+def load(port: int, request: bytes, seconds: float) -> float:
     """Load a server and return its answers per second; a failed request fails the bench."""
     loader = [sys.executable, ROOT / "bench" / "load.py", "127.0.0.1", str(port), str(seconds)]
     done = subprocess.run(loader, input=request, check=True, capture_output=True)

@@ -46,7 +46,15 @@ def run(arguments: Namespace) -> int:
     home = Home.default()
     app = create_app(home, LocalRuntime(arguments.idle_seconds))
     config = uvicorn.Config(
-        app, loop="uvloop", http="httptools", access_log=False, log_config=None, log_level="warning"
+        app,
+        loop="uvloop",
+        http="httptools",
+        log_config=None,
+        log_level="warning",
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        date_header=False,
     )
     with socket.create_server((arguments.host, arguments.port), backlog=BACKLOG) as listener:
         address = f"http://{arguments.host}:{listener.getsockname()[1]}"

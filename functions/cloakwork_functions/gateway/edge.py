@@ -7,9 +7,9 @@ header, a body, a query or an exception's message, which could quote the input.
 from __future__ import annotations
 
 import logging
+import os
 import time
 import traceback
-import uuid
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -39,7 +39,7 @@ class Edge:
             await self._app(scope, receive, send)
             return
         began = time.perf_counter()
-        request_id = scope["request_id"] = f"req_{uuid.uuid4().hex}"
+        request_id = scope["request_id"] = _name()
         status = 0
         code = "-"
         name = Header.REQUEST_ID.encode()
@@ -65,6 +65,15 @@ class Edge:
             access.info(
                 "%s %s %s %d %.1fms %s", request_id, scope["method"], route, status, milliseconds, code
             )
+
+
+def _name() -> str:
+    """Name a request: 48 bits of milliseconds, then 80 random ones.
+
+    Names in the order of time are written side by side in the ledger's indexes, which halves what a
+    commit has to flush.
+    """
+    return f"req_{time.time_ns() // 1_000_000:012x}{os.urandom(10).hex()}"
 
 
 async def _render(send: Send, failure: CloakworkError, request_id: str) -> None:

@@ -8,10 +8,8 @@ without a timer, into the next transaction. A caller is answered after its commi
 from __future__ import annotations
 
 import asyncio
-import queue
 import sqlite3
-import threading
-from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
 from importlib.resources import files
 from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
@@ -25,7 +23,6 @@ __all__ = ["Writer", "open_database"]
 
 J = TypeVar("J")
 R = TypeVar("R")
-MAX_BATCH = 1024
 
 
 def open_database(path: Path) -> sqlite3.Connection:
@@ -46,18 +43,19 @@ class Waiting(NamedTuple, Generic[J, R]):
     """A job, and who waits for it."""
 
     job: J
-    loop: asyncio.AbstractEventLoop
     future: asyncio.Future[R]
 
 
 class Writer(Generic[J, R]):
-    """The thread that alone writes to a database.
+    """The thread that alone writes to a database, for the tasks of one event loop at a time.
+
+    Jobs gather in the loop while a commit is under way, and go to the thread together when it is done:
+    one hand-over a batch, because each of them has the two threads compete for the interpreter.
 
     Args:
         path: the database.
         apply: writes a batch of jobs inside a transaction and gives an outcome for each, in order. It
-            should say few statements, each over the whole batch: between two of them this thread
-            competes with the event loop for the interpreter.
+            should say few statements, each over the whole batch, for the same reason.
     """
 
     def __init__(
@@ -65,9 +63,9 @@ class Writer(Generic[J, R]):
     ) -> None:
         self._connection = open_database(path)
         self._apply = apply
-        self._waiting: queue.SimpleQueue[Waiting[J, R] | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._loop, name="ledger-writer", daemon=True)
-        self._thread.start()
+        self._waiting: list[Waiting[J, R]] = []
+        self._committing = False
+        self._thread = ThreadPoolExecutor(1, "ledger-writer")
 
     async def write(self, job: J) -> R:
         """Put a job into the next transaction and return its outcome once that is on disk.
@@ -78,25 +76,36 @@ class Writer(Generic[J, R]):
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[R] = loop.create_future()
-        self._waiting.put(Waiting(job, loop, future))
+        self._waiting.append(Waiting(job, future))
+        if not self._committing:
+            self._committing = True
+            # Soon and not now: whatever else this turn of the loop brings goes along.
+            loop.call_soon(self._start, loop)
         return await future
 
     def close(self) -> None:
         """Commit what waits and stop."""
-        self._waiting.put(None)
-        self._thread.join()
+        self._thread.shutdown()
         self._connection.close()
 
-    def _loop(self) -> None:
-        while (first := self._waiting.get()) is not None:
-            batch = [first]
-            while len(batch) < MAX_BATCH and not self._waiting.empty():
-                following = self._waiting.get()
-                if following is None:
-                    self._waiting.put(None)
-                    break
-                batch.append(following)
-            _answer(batch, self._commit([item.job for item in batch]))
+    def _start(self, loop: asyncio.AbstractEventLoop) -> None:
+        batch, self._waiting = self._waiting, []
+        committed = loop.run_in_executor(self._thread, self._commit, [item.job for item in batch])
+        committed.add_done_callback(lambda outcomes: self._answer(loop, batch, outcomes.result()))
+
+    def _answer(
+        self, loop: asyncio.AbstractEventLoop, batch: list[Waiting[J, R]], outcomes: list[R | Exception]
+    ) -> None:
+        for (_, future), outcome in zip(batch, outcomes, strict=True):
+            if future.done():
+                continue
+            if isinstance(outcome, Exception):
+                future.set_exception(outcome)
+            else:
+                future.set_result(outcome)
+        self._committing = bool(self._waiting)
+        if self._committing:
+            self._start(loop)
 
     def _commit(self, jobs: list[J]) -> list[R | Exception]:
         try:
@@ -116,23 +125,3 @@ def _unavailable(failure: sqlite3.Error) -> BusyError:
         f"The ledger cannot be written ({type(failure).__name__}); nothing was charged. Try again.",
         retry_after=1,
     )
-
-
-def _answer(batch: list[Waiting[J, R]], outcomes: list[R | Exception]) -> None:
-    """Wake every caller, with one call into each event loop."""
-    by_loop = defaultdict(list)
-    for item, outcome in zip(batch, outcomes, strict=True):
-        by_loop[item.loop].append((item.future, outcome))
-    for loop, answers in by_loop.items():
-        if not loop.is_closed():
-            loop.call_soon_threadsafe(_wake, answers)
-
-
-def _wake(answers: list[tuple[asyncio.Future[R], R | Exception]]) -> None:
-    for future, outcome in answers:
-        if future.done():
-            continue
-        if isinstance(outcome, Exception):
-            future.set_exception(outcome)
-        else:
-            future.set_result(outcome)

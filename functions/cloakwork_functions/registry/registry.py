@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import fcntl
 import logging
+import os
 import re
 import shutil
 import tempfile
@@ -53,7 +54,7 @@ class Registry:
         self._artifacts = root / "artifacts"
         self._models = root / "models"
         self._opened: dict[str, Artifact] = {}
-        self._indices: dict[str, tuple[int, Index]] = {}
+        self._resolved: dict[str, tuple[int | None, ModelInfo]] = {}
 
     def publish(self, folder: Path, alias: str = DEFAULT_ALIAS) -> ModelInfo:
         """Store a copy of an artifact, make it the next version and point an alias at it.
@@ -102,8 +103,16 @@ class Registry:
             NotFoundError: `unknown_model`.
             ServerError: `model_unavailable` when the artifact was tampered with.
         """
+        name = ref.partition("@")[0]
+        changed = self._changed(name)
+        known = self._resolved.get(ref)
+        if known is None or known[0] != changed or changed is None:
+            known = self._resolved[ref] = (changed, self._resolve(ref))
+        return known[1]
+
+    def _resolve(self, ref: str) -> ModelInfo:
         name, _, wanted = ref.partition("@")
-        index = self._index(name) if NAME.fullmatch(name) else None
+        index = self._index(name)
         version = _version(index, wanted) if index else None
         if index is None or version is None:
             raise NotFoundError(
@@ -131,16 +140,19 @@ class Registry:
                 copy.rename(target)
         return Artifact.open(target, digest)
 
-    def _index(self, name: str) -> Index | None:
-        path = self._models / f"{name}.json"
+    def _changed(self, name: str) -> int | None:
+        """Tell when a model's index last changed, in nanoseconds; None when there is none."""
+        if not NAME.fullmatch(name):
+            return None
         try:
-            changed = path.stat().st_mtime_ns
+            return os.stat(f"{self._models}/{name}.json").st_mtime_ns  # noqa: PTH116 (asked on every call)
         except FileNotFoundError:
             return None
-        known = self._indices.get(name)
-        if known is None or known[0] != changed:
-            known = self._indices[name] = (changed, msgspec.json.decode(path.read_bytes(), type=Index))
-        return known[1]
+
+    def _index(self, name: str) -> Index | None:
+        if self._changed(name) is None:
+            return None
+        return msgspec.json.decode((self._models / f"{name}.json").read_bytes(), type=Index)
 
     @contextmanager
     def _locked(self) -> Iterator[None]:

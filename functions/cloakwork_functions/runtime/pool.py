@@ -46,10 +46,11 @@ class Limits:
 class Waiting:
     """A call, and who waits for its answer."""
 
-    __slots__ = ("call", "future", "tries")
+    __slots__ = ("call", "deadline", "future", "tries")
 
-    def __init__(self, call: Call, future: asyncio.Future[bytes]) -> None:
+    def __init__(self, call: Call, deadline: float, future: asyncio.Future[bytes]) -> None:
         self.call = call
+        self.deadline = deadline
         self.future = future
         self.tries = 0
 
@@ -73,8 +74,8 @@ class Pool:
                 "overloaded", "Too many calls wait for this model; try again shortly.", retry_after=1
             )
         loop = asyncio.get_running_loop()
-        item = Waiting(call, loop.create_future())
-        alarm = loop.call_later(timeout, _expire, item.future)
+        item = Waiting(call, loop.time() + timeout, loop.create_future())
+        alarm = loop.call_at(item.deadline, _expire, item.future)
         self._queue.append(item)
         self._wake()
         try:
@@ -155,29 +156,19 @@ class Pool:
         batch = self._take()
         if not batch:
             return
+        # A worker that outlives all its callers hangs. Killing it ends the exchange, and nobody is waiting.
+        alarm = asyncio.get_running_loop().call_at(max(item.deadline for item in batch), worker.kill)
         try:
-            answers = await self._exchange(worker, batch)
+            answers = await worker.run([item.call for item in batch])
         except WorkerDied:
             alive = [item for item in batch if not item.future.done()]
             self._count_tries(alive)
             self._queue.extendleft(item for item in reversed(alive) if not item.future.done())
             raise
+        finally:
+            alarm.cancel()
         for item, answer in zip(batch, answers, strict=True):
             _settle(item.future, answer)
-
-    async def _exchange(self, worker: WorkerProcess, batch: list[Waiting]) -> list[bytes | CloakworkError]:
-        """Have a worker run a batch, for as long as any of its callers still waits."""
-        running = asyncio.create_task(worker.run([item.call for item in batch]))
-        abandoned = asyncio.create_task(asyncio.wait([item.future for item in batch]))
-        try:
-            await asyncio.wait([running, abandoned], return_when=asyncio.FIRST_COMPLETED)
-            if running.done():
-                return running.result()
-        finally:
-            running.cancel()
-            abandoned.cancel()
-        # Nobody waits any more and the worker has not answered: it may hang, so it goes.
-        raise WorkerDied
 
     def _take(self) -> list[Waiting]:
         """Take whatever waits, up to the batch's bound."""

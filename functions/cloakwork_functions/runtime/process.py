@@ -108,6 +108,10 @@ class WorkerProcess:
                 start += reply.size
         return answers
 
+    def kill(self) -> None:
+        """End the process at once; whoever waits for its answers learns that it died."""
+        self._process.kill()
+
     async def stop(self, *, patience: float = STOP_SECONDS) -> None:
         """Close the socket, which ends the worker, and kill it if it lingers for `patience` seconds."""
         self._writer.close()
