@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from rich.console import Console
+from rich import box
+from rich.console import Console, JustifyMethod
 from rich.progress import track
 from rich.table import Table
 from safetensors.numpy import load_file
@@ -39,7 +40,21 @@ MODES = ("plaintext", "anonymized", "encrypted")
 RECORDS = 100
 CLI = (sys.executable, "-m", "cloakwork.cli")
 
-console = Console()
+KILO = 1000
+COLUMNS: dict[str, JustifyMethod] = {
+    "model": "left",
+    "mode": "left",
+    "accuracy": "right",
+    "card's": "right",
+    "median": "right",
+    "up": "right",
+    "down": "right",
+    "price": "right",
+    "what the server saw": "left",
+}
+
+# Wide enough for the table where nobody has set a terminal's width.
+console = Console(width=None if sys.stdout.isatty() else 130)
 
 
 def main() -> None:
@@ -94,7 +109,7 @@ def measure(client: Client, registry: Registry, model: str, mode: str) -> dict[s
     held = held_out(registry, info)
     client.run(model, held.records[0], privacy=mode)  # starts workers; makes and uploads keys
     outputs, seconds, result = [], [], None
-    for record in track(held.records, f"{model}, {mode}", console=console, transient=True):
+    for record in track(held.records, f"{model}, {mode}", console=console, disable=not console.is_terminal):
         began = time.perf_counter()
         result = client.run(model, record, privacy=mode)
         seconds.append(time.perf_counter() - began)
@@ -127,34 +142,30 @@ def held_out(registry: Registry, info: ModelInfo) -> HeldOut:
 
 def show(rows: list[dict[str, Any]]) -> None:
     """Print the one table."""
-    table = Table(title=f"{RECORDS} held-out records a row, one call each, over HTTP")
-    for heading in (
-        "model",
-        "mode",
-        "accuracy\n(card's)",
-        "median",
-        "up",
-        "down",
-        "price",
-        "what the server saw",
-    ):
-        table.add_column(heading, justify="left" if heading in {"model", "mode"} else "right")
-    table.columns[-1].justify = "left"
+    table = Table(title=f"{RECORDS} held-out records a row, one HTTP call each", box=box.SIMPLE_HEAD)
+    for heading, justify in COLUMNS.items():
+        table.add_column(heading, justify=justify, no_wrap=heading != "what the server saw")
     for row in rows:
         epsilon = f" (ε = {row['epsilon']:g})" if row["epsilon"] else ""
         table.add_row(
             row["model"],
             row["mode"],
-            f"{row['accuracy']:.3f} ({row['card_accuracy']:.3f})",
+            f"{row['accuracy']:.3f}",
+            f"{row['card_accuracy']:.3f}",
             f"{row['median_ms']:.1f} ms",
-            f"{row['bytes_up']:,} B",
-            f"{row['bytes_down']:,} B",
-            f"${row['price_usd']}",
+            size(row["bytes_up"]),
+            size(row["bytes_down"]),
+            f"${row['price_usd'].rstrip('0')}",
             row["server_saw"] + epsilon,
             end_section=row["mode"] == MODES[-1],
         )
     console.print(table)
     console.print(f"Figures: {BUILD / 'demo.json'}")
+
+
+def size(count: int) -> str:
+    """Write a number of bytes."""
+    return f"{count} B" if count < KILO else f"{count / KILO:.1f} kB"
 
 
 if __name__ == "__main__":

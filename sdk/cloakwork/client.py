@@ -14,7 +14,7 @@ import time
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from .config import resolve
-from .errors import InputError, TransportError
+from .errors import TransportError
 from .flow import Pause, Result, Session
 from .transport import connect, connect_async
 from .wire import Mode, ModelInfo
@@ -67,7 +67,7 @@ class Client:
         Raises:
             CloakworkError: see `cloakwork.errors` for the tree.
         """
-        return self._drive(self._session.run(model, input, _mode(privacy), deadline, idempotency_key))
+        return self._drive(self._session.run(model, input, Mode(privacy), deadline, idempotency_key))
 
     def close(self) -> None:
         """Close connections and stop what "local:" started."""
@@ -140,7 +140,7 @@ class AsyncClient:
         idempotency_key: str | None = None,
     ) -> Result:
         """Run a model; see `Client.run`. Cancelling the task abandons the call."""
-        return await self._drive(self._session.run(model, input, _mode(privacy), deadline, idempotency_key))
+        return await self._drive(self._session.run(model, input, Mode(privacy), deadline, idempotency_key))
 
     async def close(self) -> None:
         """Close connections and stop what "local:" started."""
@@ -188,12 +188,3 @@ class AsyncModels:
     async def get(self, model: str, *, deadline: float = DEADLINE) -> ModelInfo:
         """Fetch one model's card; see `Models.get`."""
         return await self._client._drive(self._client._session.model(model, deadline))  # noqa: SLF001
-
-
-def _mode(privacy: str) -> Mode:
-    try:
-        return Mode(privacy)
-    except ValueError:
-        raise InputError(
-            "bad_request", f"privacy must be one of {', '.join(Mode)}.", param="privacy"
-        ) from None

@@ -14,6 +14,8 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from .errors import InputError
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -44,6 +46,10 @@ class Mode(StrEnum):
     PLAINTEXT = "plaintext"
     ANONYMIZED = "anonymized"
     ENCRYPTED = "encrypted"
+
+    @classmethod
+    def _missing_(cls, _: object) -> Mode:
+        raise InputError("bad_request", f"privacy must be one of {', '.join(cls)}.", param="privacy")
 
 
 class Path:
@@ -215,7 +221,7 @@ def load(kind: type[T], value: Any) -> T:
 
     Raises:
         KeyError: a member without a default is missing.
-        ValueError: a value is not of an enumeration's members.
+        InputError: a mode is none that this version knows.
     """
     result: T = _build(kind, value)
     return result

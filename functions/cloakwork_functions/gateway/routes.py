@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from starlette.routing import Route
 
 from cloakwork import tensor
-from cloakwork.errors import AuthError, InputError, NotFoundError
+from cloakwork.errors import AuthError, NotFoundError
 from cloakwork.wire import Header, Media, Mode, ModelList, Path, RunAnswer
 
 from .calls import BODY_BYTES, KEYS_BYTES, Caller
@@ -70,7 +70,7 @@ class Api:
     async def run(self, scope: Scope, receive: Receive, send: Send) -> None:
         """POST /v1/models/{model}/run?privacy=MODE."""
         caller = Caller(scope["request_id"], self._account(scope), header(scope, Header.IDEMPOTENCY_KEY))
-        mode = _mode(query(scope, "privacy", Mode.PLAINTEXT))
+        mode = Mode(query(scope, "privacy", Mode.PLAINTEXT))
         body = await read_body(scope, receive, BODY_BYTES)
         media = (header(scope, "content-type") or "").partition(";")[0].strip()
         answer = await self._desk.run(caller, scope["path_params"]["model"], mode, media, body)
@@ -89,7 +89,7 @@ class Api:
     async def mode(self, scope: Scope, _receive: Receive, send: Send) -> None:
         """GET /v1/models/{model}/modes/{mode}: the client's public half of a mode."""
         self._account(scope)
-        mode = _mode(scope["path_params"]["mode"])
+        mode = Mode(scope["path_params"]["mode"])
         await send_answer(send, self._desk.public_half(scope["path_params"]["model"], mode), Media.JSON)
 
     async def evaluation_keys(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -144,12 +144,3 @@ async def _send(send: Send, answer: Answer, accept: str) -> None:
     else:
         said = RunAnswer(answer.output.tolist(), answer.model, answer.mode, answer.cost, answer.request_id)
         await send_json(send, said)
-
-
-def _mode(text: str) -> Mode:
-    try:
-        return Mode(text)
-    except ValueError:
-        raise InputError(
-            "bad_request", f"privacy must be one of {', '.join(Mode)}.", param="privacy"
-        ) from None

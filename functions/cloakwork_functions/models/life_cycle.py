@@ -94,7 +94,7 @@ def _offers(recipe: Recipe, trained: Trained, held: Data, accuracy: float) -> di
         Mode.ANONYMIZED: Offer(
             prices.anonymized,
             expected_accuracy(release, trained.reader, held),
-            f"one of {len(release.codebook)} public points, by randomised response around its projection",
+            f"a noisy pick among {len(release.codebook)} public points",
             MAX_RECORDS,
             release.wire_shape,
             release.epsilon,
@@ -103,7 +103,7 @@ def _offers(recipe: Recipe, trained: Trained, held: Data, accuracy: float) -> di
         Mode.ENCRYPTED: Offer(
             prices.encrypted,
             float((outputs(trained.program, held.records).argmax(axis=1) == held.labels).mean()),
-            "CKKS ciphertexts of the record; the key stays with the client",
+            "ciphertext only",
             trained.program.signature.max_records,
             artifact=SIGNATURE,
         ),
