@@ -38,9 +38,10 @@ BUILD = Path(__file__).resolve().parent.parent / "build"
 MODELS = ("tumor-risk", "digits")
 MODES = ("plaintext", "anonymized", "encrypted")
 RECORDS = 100
+GRACE_SECONDS = 40
 CLI = (sys.executable, "-m", "cloakwork.cli")
 
-KILO = 1000
+KILO, MEGA = 1000, 1000_000
 COLUMNS: dict[str, JustifyMethod] = {
     "model": "left",
     "mode": "left",
@@ -92,7 +93,11 @@ def gateway() -> Iterator[tuple[str, str]]:
             yield greeting.rpartition(" ")[2], secret
         finally:
             server.terminate()
-            server.wait()
+            try:
+                server.wait(GRACE_SECONDS)
+            except subprocess.TimeoutExpired:
+                server.kill()
+                server.wait()
             subprocess.run([*CLI, "keys", "revoke", secret.rpartition("_")[0]], check=True)
 
 
@@ -107,7 +112,7 @@ def measure(client: Client, registry: Registry, model: str, mode: str) -> dict[s
     """Call a model once a record, and say how it went."""
     info = client.models.get(model)
     held = held_out(registry, info)
-    client.run(model, held.records[0], privacy=mode)  # starts workers; makes and uploads keys
+    first = client.run(model, held.records[0], privacy=mode)  # starts workers; makes and uploads keys
     outputs, seconds, result = [], [], None
     for record in track(held.records, f"{model}, {mode}", console=console, disable=not console.is_terminal):
         began = time.perf_counter()
@@ -126,6 +131,7 @@ def measure(client: Client, registry: Registry, model: str, mode: str) -> dict[s
         "median_ms": statistics.median(seconds) * 1000,
         "bytes_up": result.privacy.bytes_up,
         "bytes_down": result.privacy.bytes_down,
+        "keys_up_once": first.privacy.keys_up,
         "price_usd": str(result.cost),
         "epsilon": result.privacy.epsilon,
         "server_saw": result.privacy.sent,
@@ -160,12 +166,17 @@ def show(rows: list[dict[str, Any]]) -> None:
             end_section=row["mode"] == MODES[-1],
         )
     console.print(table)
+    keys = ", ".join(f"{row['model']} {size(row['keys_up_once'])}" for row in rows if row["keys_up_once"])
+    if keys:
+        console.print(f"Public evaluation keys, uploaded once before the first encrypted call: {keys}.")
     console.print(f"Figures: {BUILD / 'demo.json'}")
 
 
 def size(count: int) -> str:
     """Write a number of bytes."""
-    return f"{count} B" if count < KILO else f"{count / KILO:.1f} kB"
+    if count < KILO:
+        return f"{count} B"
+    return f"{count / KILO:.1f} kB" if count < MEGA else f"{count / MEGA:.2f} MB"
 
 
 if __name__ == "__main__":

@@ -5,11 +5,14 @@ import signal
 import sqlite3
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
 import numpy as np
 from conftest import serving
+
+from cloakwork.errors import CloakworkError
 
 
 def entries(home):
@@ -77,6 +80,27 @@ def test_a_gateway_killed_under_load_has_every_acknowledged_call_in_its_ledger_o
     assert len(set(settled)) == len(settled)
     assert set(settled) <= set(held)
     assert {amount for _, _, amount in rows} == {1000}
+
+
+def test_a_call_repeated_after_its_gateway_died_is_answered_and_charged_once(fresh_home, tmp_path, held_out):
+    records = held_out("digits")[0][:64]
+    with serving(fresh_home, tmp_path / "log") as server, server.client() as client:
+        client.run("digits", records[0], privacy="encrypted")
+        call = threading.Thread(target=attempt, args=(client, records))
+        call.start()
+        wait_for(lambda: sum(kind == "hold" for _, kind, _ in entries(fresh_home)) == 2)
+        server.kill()
+        call.join(60)
+    with serving(fresh_home, tmp_path / "log") as server, server.client() as client:
+        answer = client.run("digits", records, privacy="encrypted", idempotency_key="the one", deadline=20.0)
+    settled = [(run, amount) for run, kind, amount in entries(fresh_home) if kind == "settle"]
+    assert len(settled) == 2
+    assert (answer.request_id, 64 * 20_000) in settled
+
+
+def attempt(client, records):
+    with suppress(CloakworkError):
+        client.run("digits", records, privacy="encrypted", idempotency_key="the one", deadline=2.0)
 
 
 def call_until_it_dies(server, records, acknowledged):

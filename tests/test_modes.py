@@ -1,12 +1,17 @@
 """The main job over a real HTTP server: both models, three modes, both clients, and "local:"."""
 
 import asyncio
+import sqlite3
 import stat
+import threading
+import time
 
 import numpy as np
 import pytest
+from conftest import serving
 
 from cloakwork import AsyncClient, Client
+from cloakwork.errors import CloakworkError, DeadlineError, PrivacyError
 from cloakwork.wire import usd
 
 MODELS = ("tumor-risk", "digits")
@@ -126,3 +131,60 @@ def test_repeating_a_call_under_its_idempotency_key_is_charged_once(server, clie
     again = client.run("tumor-risk", record, idempotency_key="the-same-call")
     assert np.array_equal(first.output, again.output)
     assert first.request_id == again.request_id
+
+
+def test_a_call_that_runs_out_of_time_is_not_charged(fresh_home, tmp_path, held_out):
+    records = held_out("digits")[0][:64]
+    with serving(fresh_home, tmp_path / "log") as server, server.client() as client:
+        client.run("digits", records[0], privacy="encrypted")
+        with pytest.raises(DeadlineError):
+            client.run("digits", records, privacy="encrypted", deadline=0.7)
+        client.run("digits", records[0], privacy="encrypted")
+    with sqlite3.connect(fresh_home.database) as connection:
+        amounts = connection.execute("SELECT amount FROM entries WHERE kind = 'settle'").fetchall()
+    connection.close()
+    price = 20_000
+    assert amounts == [(price,), (price,)]
+
+
+def test_keys_are_uploaded_once_and_the_report_says_so(fresh_home, tmp_path, held_out):
+    record = held_out("tumor-risk")[0][0]
+    with serving(fresh_home, tmp_path / "log") as server, server.client() as client:
+        reports = [client.run("tumor-risk", record, privacy="encrypted").privacy for _ in range(2)]
+    assert reports[0].keys_up > 10_000
+    assert reports[1].keys_up == 0
+
+
+def test_more_epsilon_than_the_user_allows_is_not_spent(server, held_out):
+    with (
+        Client(server.address, server.key, max_epsilon=1.0) as client,
+        pytest.raises(PrivacyError) as refused,
+    ):
+        client.run("tumor-risk", held_out("tumor-risk")[0][0], privacy="anonymized")
+    assert refused.value.code == "epsilon_too_large"
+
+
+def test_values_beyond_the_cards_bounds_are_clipped_in_anonymized_mode(client):
+    assert client.run("digits", np.full((8, 8), 99.0), privacy="anonymized").output.shape == (10,)
+
+
+def test_closing_local_ends_the_calls_of_other_threads(fresh_home, held_out, monkeypatch):
+    monkeypatch.setenv("CLOAKWORK_HOME", str(fresh_home.root))
+    client = Client("local:")
+    records = held_out("digits")[0][:64]
+    client.run("digits", records[0], privacy="encrypted")
+    ended = []
+
+    def call():
+        try:
+            client.run("digits", records, privacy="encrypted")
+        except CloakworkError as failure:
+            ended.append(failure)
+
+    thread = threading.Thread(target=call)
+    thread.start()
+    time.sleep(0.3)
+    client.close()
+    thread.join(5)
+    assert not thread.is_alive()
+    assert len(ended) == 1

@@ -36,13 +36,16 @@ class Client:
     Args:
         base_url: address of the service; "local:" runs models in this process, without a server.
         api_key: the API key. Both default to the environment, then the profile file.
+        max_epsilon: most local differential privacy a record may spend in one anonymized call.
 
     Raises:
         ConfigError: no address is given anywhere.
     """
 
-    def __init__(self, base_url: str | None = None, api_key: str | None = None) -> None:
-        self._session = Session(resolve(base_url, api_key))
+    def __init__(
+        self, base_url: str | None = None, api_key: str | None = None, *, max_epsilon: float = 4.0
+    ) -> None:
+        self._session = Session(resolve(base_url, api_key, max_epsilon))
         self._transport = connect(self._session.config)
         self.models = Models(self)
 
@@ -125,8 +128,10 @@ class AsyncClient:
     Args and errors are those of `Client`.
     """
 
-    def __init__(self, base_url: str | None = None, api_key: str | None = None) -> None:
-        self._session = Session(resolve(base_url, api_key))
+    def __init__(
+        self, base_url: str | None = None, api_key: str | None = None, *, max_epsilon: float = 4.0
+    ) -> None:
+        self._session = Session(resolve(base_url, api_key, max_epsilon))
         self._transport = connect_async(self._session.config)
         self.models = AsyncModels(self)
 

@@ -16,18 +16,26 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .errors import ConfigError
+from .errors import AuthError, ConfigError
 
 __all__ = ["Config", "config_folder", "resolve"]
 
 
 @dataclass(frozen=True)
 class Config:
-    """Settled settings. The key does not show in the repr."""
+    """Settled settings. The key does not show in the repr.
+
+    Attributes:
+        base_url: where the service is.
+        api_key: the API key, or None.
+        folder: the user's own folder.
+        max_epsilon: most local differential privacy that a record may spend in one call.
+    """
 
     base_url: str
     api_key: str | None = field(repr=False)
     folder: Path
+    max_epsilon: float = 4.0
 
 
 def config_folder() -> Path:
@@ -38,10 +46,11 @@ def config_folder() -> Path:
     return (Path(root) if root else Path.home() / ".config") / "cloakwork"
 
 
-def resolve(base_url: str | None = None, api_key: str | None = None) -> Config:
+def resolve(base_url: str | None = None, api_key: str | None = None, max_epsilon: float = 4.0) -> Config:
     """Settle address and key.
 
     Raises:
+        AuthError: `wrong_key` when the key holds characters that none has.
         ConfigError: `no_address` when none is given anywhere or it is not an http(s) URL;
             `bad_profile` when the profile file cannot be read.
     """
@@ -59,7 +68,9 @@ def resolve(base_url: str | None = None, api_key: str | None = None) -> Config:
         raise ConfigError(
             "no_address", 'The service address must start with http:// or https://, or be "local:".'
         )
-    return Config(address.rstrip("/"), key, folder)
+    if key and not (key.isascii() and key.isprintable()):
+        raise AuthError("wrong_key", "The API key holds characters that no key has; copy it again.")
+    return Config(address.rstrip("/"), key, folder, max_epsilon)
 
 
 def _profile(path: Path) -> dict[str, str]:

@@ -33,6 +33,7 @@ __all__ = [
     "ServerError",
     "TransportError",
     "error",
+    "foreign",
     "from_body",
     "to_body",
 ]
@@ -129,6 +130,8 @@ class Code(NamedTuple):
 CODES: dict[str, Code] = {
     "no_address": Code(400, ConfigError, "No service address"),
     "bad_profile": Code(400, ConfigError, "Unreadable profile file"),
+    "foreign_answer": Code(502, ConfigError, "Not a cloakwork service"),
+    "epsilon_too_large": Code(400, PrivacyError, "More privacy asked for than you allow"),
     "extra_missing": Code(400, ConfigError, "An optional package is not installed"),
     "connection_failed": Code(503, TransportError, "Connection failed"),
     "deadline_exceeded": Code(504, DeadlineError, "Out of time"),
@@ -177,6 +180,11 @@ def error(code: str, message: str, **details: Any) -> CloakworkError:
     """Make the error that a code stands for; a code of a newer server becomes a plain ServerError."""
     kind = CODES[code].kind if code in CODES else ServerError
     return kind(code, message, **details)
+
+
+def foreign() -> ConfigError:
+    """Make the error for an answer that no cloakwork service gives."""
+    return ConfigError("foreign_answer", "What answers there is no cloakwork service; is the address right?")
 
 
 def to_body(failure: CloakworkError) -> dict[str, Any]:

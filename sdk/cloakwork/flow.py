@@ -21,10 +21,11 @@ from . import modes
 from .errors import (
     CloakworkError,
     DeadlineError,
+    InputError,
     NotFoundError,
     PrivacyError,
     TransportError,
-    error,
+    foreign,
     from_body,
 )
 from .retry import Retry
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 __all__ = ["Flow", "Pause", "Result", "Session"]
 
 CARD_SECONDS = 60.0
+OK = range(200, 300)
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,7 @@ class Session:
     def models(self, deadline: float) -> Flow[tuple[ModelInfo, ...]]:
         """List what is published."""
         answer = yield from self._call("GET", Path.MODELS, Deadline(deadline))
-        return load(ModelList, json.loads(answer.body)).models
+        return _decoded(ModelList, answer).models
 
     def model(self, ref: str, deadline: float) -> Flow[ModelInfo]:
         """Fetch one model's card afresh."""
@@ -105,6 +107,8 @@ class Session:
         """Seal, send, open."""
         end = Deadline(deadline)
         key = idempotency_key or str(uuid.uuid4())
+        if not (key.isascii() and key.isprintable()):
+            raise InputError("bad_request", "An idempotency key is printable ASCII.", param="idempotency_key")
         if mode is Mode.PLAINTEXT:
             return (yield from self._send(ref, modes.plaintext(value), key, end))
         info = yield from self._recent(ref, end)
@@ -115,20 +119,24 @@ class Session:
         exact = f"{info.model}@{info.version}"
         if mode is Mode.ANONYMIZED:
             release = yield from self._release(info, end)
-            return (yield from self._send(exact, modes.anonymized(value, info, release), key, end))
+            sealed = modes.anonymized(value, info, release, self.config.max_epsilon)
+            return (yield from self._send(exact, sealed, key, end))
         keys = yield from self._keys(info, end)
         sealed = modes.encrypted(value, info, keys)
+        sent = 0
         if keys.fingerprint not in self.uploaded:
-            yield from self._upload(exact, keys, end)
+            sent = yield from self._upload(exact, keys, end)
         try:
-            return (yield from self._send(exact, sealed, key, end))
+            return (yield from self._send(exact, sealed, key, end, sent))
         except PrivacyError as failure:
             if failure.code != "evaluation_keys_missing":
                 raise
-            yield from self._upload(exact, keys, end)
-            return (yield from self._send(exact, sealed, key, end))
+            sent = yield from self._upload(exact, keys, end)
+            return (yield from self._send(exact, sealed, key, end, sent))
 
-    def _send(self, ref: str, sealed: modes.Sealed, key: str, end: Deadline) -> Flow[Result]:
+    def _send(
+        self, ref: str, sealed: modes.Sealed, key: str, end: Deadline, keys_up: int = 0
+    ) -> Flow[Result]:
         headers = {
             "content-type": sealed.media,
             "accept": sealed.accept,
@@ -136,17 +144,19 @@ class Session:
         }
         path = f"{_path(Path.RUN, model=ref)}?privacy={sealed.mode}"
         answer = yield from self._call("POST", path, end, headers, sealed.body)
+        if Header.COST not in answer.headers:
+            raise foreign()
         return Result(
             output=sealed.open(answer),
             cost=usd(int(answer.headers[Header.COST])),
-            privacy=sealed.report(answer),
+            privacy=sealed.report(answer, keys_up),
             model=answer.headers[Header.MODEL],
             request_id=answer.headers[Header.REQUEST_ID],
         )
 
     def _model(self, ref: str, end: Deadline) -> Flow[ModelInfo]:
         answer = yield from self._call("GET", _path(Path.MODEL, model=ref), end)
-        info = load(ModelInfo, json.loads(answer.body))
+        info = _decoded(ModelInfo, answer)
         self.cards[ref] = (time.monotonic(), info)
         return info
 
@@ -175,13 +185,18 @@ class Session:
                     self.keys[info.digest] = modes.open_keys(document, self.config.folder / "keys")
         return self.keys[info.digest]
 
-    def _upload(self, ref: str, keys: SecretKeys, end: Deadline) -> Flow[None]:
+    def _upload(self, ref: str, keys: SecretKeys, end: Deadline) -> Flow[int]:
+        """Upload evaluation keys unless they are there; tell how many bytes that took."""
         path = _path(Path.EVALUATION_KEYS, model=ref, fingerprint=keys.fingerprint)
         try:
-            yield from self._call("HEAD", path, end)
+            yield from self._call("GET", path, end)
+            sent = 0
         except NotFoundError:
-            yield from self._call("PUT", path, end, {"content-type": Media.FRAME}, keys.evaluation_keys())
+            frame = keys.evaluation_keys()
+            yield from self._call("PUT", path, end, {"content-type": Media.FRAME}, frame)
+            sent = len(frame)
         self.uploaded.add(keys.fingerprint)
+        return sent
 
     def _call(
         self, method: str, path: str, end: Deadline, headers: dict[str, str] | None = None, body: bytes = b""
@@ -193,10 +208,12 @@ class Session:
         attempt = 0
         while True:
             attempt += 1
+            seconds = end.remaining()
+            sent[Header.TIMEOUT] = f"{seconds:.3f}"
             try:
-                answer = yield Request(method, path, sent, body, end.remaining())
+                answer = yield Request(method, path, dict(sent), body, seconds)
                 assert answer is not None
-                if answer.status < 400:  # noqa: PLR2004 (an HTTP status class)
+                if answer.status in OK:
                     return answer
                 failure = _failure(answer)
             except TransportError as broken:
@@ -236,10 +253,16 @@ def _failure(answer: Response) -> CloakworkError:
     request_id = answer.headers.get(Header.REQUEST_ID)
     after = answer.headers.get(Header.RETRY_AFTER, "")
     retry_after = float(after) if after.isdigit() else None
-    if answer.status == 404 and not answer.body:  # noqa: PLR2004 (HEAD answers carry no body)
-        return error("unknown_path", "Not there.", request_id=request_id)
     try:
         body = json.loads(answer.body)
     except ValueError:
         body = None
     return from_body(answer.status, body, request_id=request_id, retry_after=retry_after)
+
+
+def _decoded(kind: type[T], answer: Response) -> T:
+    """Read an answer that must be ours."""
+    try:
+        return load(kind, json.loads(answer.body))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise foreign() from None

@@ -18,20 +18,21 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from . import tensor
-from .errors import ConfigError, InputError, PrivacyError, error
+from .errors import ConfigError, InputError, PrivacyError, error, foreign
 from .wire import Media, Mode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from cloakwork_privacy.anonymize import Release
     from cloakwork_privacy.ckks.secret import SecretKeys
 
     from .wire import ModelInfo, Response
+
+NUMERIC = "fiu"
 
 __all__ = ["PrivacyReport", "Sealed", "anonymized", "encrypted", "open_keys", "open_release", "plaintext"]
 
@@ -45,6 +46,7 @@ class PrivacyReport:
         sent: what left, in words.
         bytes_up: size of the request's body.
         bytes_down: size of the answer's body.
+        keys_up: bytes of public evaluation keys uploaded for it; 0 once they are there.
         epsilon: local differential privacy spent by each record, or None where no noise was drawn.
     """
 
@@ -52,6 +54,7 @@ class PrivacyReport:
     sent: str
     bytes_up: int
     bytes_down: int
+    keys_up: int = 0
     epsilon: float | None = None
 
 
@@ -67,9 +70,9 @@ class Sealed:
     sent: str
     epsilon: float | None = None
 
-    def report(self, answer: Response) -> PrivacyReport:
+    def report(self, answer: Response, keys_up: int) -> PrivacyReport:
         """Tell what left, once the answer's size is known."""
-        return PrivacyReport(self.mode, self.sent, len(self.body), len(answer.body), self.epsilon)
+        return PrivacyReport(self.mode, self.sent, len(self.body), len(answer.body), keys_up, self.epsilon)
 
 
 def plaintext(value: Any) -> Sealed:
@@ -88,19 +91,36 @@ def plaintext(value: Any) -> Sealed:
     return Sealed(Mode.PLAINTEXT, body, media, accept, _read, "the record itself")
 
 
-def anonymized(value: Any, info: ModelInfo, release: Release) -> Sealed:
+def anonymized(value: Any, info: ModelInfo, release: Release, max_epsilon: float) -> Sealed:
     """Send a noised projection of each record, drawn here; the record itself stays.
+
+    Values beyond the card's bounds are clipped, not refused: whether a call was made at all would be a bit
+    about the record that no noise hides.
 
     Raises:
         InputError: the value does not fit the model's input.
+        PrivacyError: `epsilon_too_large`, the service asks for more than the card or the user says.
     """
+    import numpy as np
+
+    offer = info.card.modes[Mode.ANONYMIZED]
+    allowed = min(max_epsilon, offer.epsilon or 0.0)
+    if release.epsilon > allowed + 1e-6:
+        raise PrivacyError(
+            "epsilon_too_large",
+            f"A call would spend ε = {release.epsilon:g} a record and at most {allowed:g} is allowed; "
+            "raise max_epsilon if that is what you want.",
+        )
     records, single = _batch(value, info)
+    if records.dtype.kind in NUMERIC:
+        records = np.clip(records, info.card.input.minimum, info.card.input.maximum)
     with _translated():
         body = tensor.encode(release.release(records))
-    offer = info.card.modes[Mode.ANONYMIZED]
 
     def read(answer: Response) -> Any:
         output = _read(answer)
+        if np.shape(output) != (len(records), *info.card.output.shape):
+            raise PrivacyError("answer_invalid", "The answer has another shape than the card says.")
         return output[0] if single else output
 
     return Sealed(Mode.ANONYMIZED, body, Media.TENSOR, Media.TENSOR, read, offer.sent, release.epsilon)
@@ -114,15 +134,14 @@ def encrypted(value: Any, info: ModelInfo, keys: SecretKeys) -> Sealed:
         PrivacyError: on opening, when the answer is not one to this request.
     """
     records, single = _batch(value, info)
+    _check_bounds(records, info)
     with _translated():
         body = keys.seal(records)
     offer = info.card.modes[Mode.ENCRYPTED]
 
     def decrypt(answer: Response) -> Any:
         with _translated():
-            output = keys.open(answer.body)
-        if len(output) != len(records):
-            raise PrivacyError("answer_invalid", "The answer holds another number of records than were sent.")
+            output = keys.open(answer.body, body)
         return output[0] if single else output
 
     return Sealed(Mode.ENCRYPTED, body, Media.FRAME, Media.FRAME, decrypt, offer.sent)
@@ -152,21 +171,24 @@ def open_keys(document: bytes, folder: Path) -> SecretKeys:
             return keys
 
 
-def _batch(value: Any, info: ModelInfo) -> tuple[NDArray[np.generic], bool]:
-    """Give records a batch dimension, and tell whether there was none; bounds are the card's."""
+def _batch(value: Any, info: ModelInfo) -> tuple[NDArray[Any], bool]:
+    """Give records a batch dimension, and tell whether there was none."""
     import numpy as np
 
     try:
         records = np.asarray(value)
     except (TypeError, ValueError):
         raise InputError("wrong_shape", "The input is ragged; give a rectangular array of numbers.") from None
-    schema = info.card.input
-    low, high = schema.minimum, schema.maximum
-    numeric = records.dtype.kind in "fiu" and records.size > 0
-    if numeric and ((low is not None and records.min() < low) or (high is not None and records.max() > high)):
-        raise InputError("out_of_range", f"Values must lie between {low} and {high}, as the card says.")
-    single = records.ndim == len(schema.shape)
+    single = records.ndim == len(info.card.input.shape)
     return (records[None] if single else records), single
+
+
+def _check_bounds(records: NDArray[Any], info: ModelInfo) -> None:
+    low, high = info.card.input.minimum, info.card.input.maximum
+    if records.dtype.kind not in NUMERIC or records.size == 0:
+        return
+    if (low is not None and records.min() < low) or (high is not None and records.max() > high):
+        raise InputError("out_of_range", f"Values must lie between {low} and {high}, as the card says.")
 
 
 def _json(value: Any) -> bytes:
@@ -185,7 +207,10 @@ def _json(value: Any) -> bytes:
 def _read(answer: Response) -> Any:
     if answer.headers.get("content-type") == Media.TENSOR:
         return tensor.decode(answer.body).copy()
-    return json.loads(answer.body)["output"]
+    try:
+        return json.loads(answer.body)["output"]
+    except (ValueError, TypeError, KeyError):
+        raise foreign() from None
 
 
 @contextmanager

@@ -37,6 +37,10 @@ class Retry:
             attempt: tries made so far.
             jitter: a number drawn uniformly from [0, 1).
         """
+        if isinstance(failure, BusyError) and failure.code == "in_flight":
+            # The first try is still at work, or its gateway's end not yet noticed: waiting is all there is to
+            # do, and the call's deadline bounds it.
+            return failure.retry_after or self.base
         if attempt >= self.attempts or not _passing(failure):
             return None
         if failure.retry_after is not None:

@@ -69,7 +69,10 @@ def decode(body: bytes | memoryview) -> NDArray[np.generic]:
     dtype = np.dtype(CODES[code]).newbyteorder("<")
     if len(body) - start != math.prod(shape) * dtype.itemsize:
         raise _bad("its length does not fit its dimensions")
-    array: NDArray[np.generic] = np.frombuffer(body, dtype, offset=start).reshape(shape)
+    try:
+        array: NDArray[np.generic] = np.frombuffer(body, dtype, offset=start).reshape(shape)
+    except ValueError:
+        raise _bad("its dimensions are beyond any array") from None
     return array
 
 

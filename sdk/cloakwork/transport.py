@@ -97,7 +97,8 @@ class HttpTransport:
                 timeout=request.timeout,
             ) as answer,
         ):
-            # httpx bounds each read, not their sum: a slow drip of bytes must not outlive the call.
+            # httpx bounds each read, not their sum: a slow drip of bytes must not outlive the call. (Dripping
+            # headers still can: nothing is told until they end.)
             body = bytearray()
             for chunk in answer.iter_raw():
                 body += chunk

@@ -80,6 +80,7 @@ class Header:
     REQUEST_ID = "x-request-id"
     IDEMPOTENCY_KEY = "idempotency-key"
     RETRY_AFTER = "retry-after"
+    TIMEOUT = "cloakwork-timeout-seconds"
     MODEL = "cloakwork-model"
     MODE = "cloakwork-mode"
     COST = "cloakwork-cost-nano-usd"

@@ -1,5 +1,6 @@
 """Importing the SDK is cheap, and the client runs with nothing installed but httpx."""
 
+import json
 import subprocess
 import sys
 
@@ -30,3 +31,9 @@ def test_every_public_name_exists():
     assert (
         python("import cloakwork; print([n for n in cloakwork.__all__ if not hasattr(cloakwork, n)])") == "[]"
     )
+
+
+def test_a_plaintext_call_needs_no_numpy(server):
+    code = "import sys; sys.modules['numpy'] = None; from cloakwork import Client; "
+    code += f"print(Client({server.address!r}, {server.key!r}).run('tumor-risk', [1.0] * 30).output)"
+    assert len(json.loads(python(code))) == 2

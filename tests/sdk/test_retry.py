@@ -33,3 +33,7 @@ def test_the_last_try_is_the_last():
 
 def test_the_servers_wish_comes_first():
     assert Retry().delay(error("overloaded", "", retry_after=7.0), 1, 0.5) == 7.0
+
+
+def test_a_call_still_in_flight_is_waited_for_until_the_deadline():
+    assert Retry(attempts=1).delay(error("in_flight", "", retry_after=1.0), 99, 0.5) == 1.0

@@ -61,19 +61,35 @@ def test_nobody_listens():
     assert failure.value.code in {"connection_failed", "deadline_exceeded"}
 
 
-def test_a_service_that_is_not_ours(drip):
-    class Page(Drip):
+@pytest.mark.parametrize(
+    ("status", "body", "code"),
+    [
+        (502, b"<html>", "internal"),
+        (200, b"<html>", "foreign_answer"),
+        (301, b"", "internal"),
+        (200, b"{}", "foreign_answer"),
+    ],
+)
+def test_a_service_that_is_not_ours(status, body, code):
+    class Page(BaseHTTPRequestHandler):
         def do_GET(self):
-            self.send_error(502)
+            self.send_response(status)
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *arguments):
+            pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Page)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         with (
             Client(f"http://127.0.0.1:{server.server_port}", "key") as client,
-            pytest.raises(CloakworkError, match="502"),
+            pytest.raises(CloakworkError) as failure,
         ):
             client.models.list(deadline=10.0)
+        assert failure.value.code == code
     finally:
         server.shutdown()
         server.server_close()

@@ -10,6 +10,7 @@ import uvicorn
 from rich.console import Console
 
 from cloakwork_functions.gateway import create_app
+from cloakwork_functions.gateway.protocol import BoundedHeadProtocol
 from cloakwork_functions.home import Home
 from cloakwork_functions.registry import Registry
 from cloakwork_functions.runtime import LocalRuntime
@@ -48,7 +49,8 @@ def run(arguments: Namespace) -> int:
     config = uvicorn.Config(
         app,
         loop="uvloop",
-        http="httptools",
+        http=BoundedHeadProtocol,
+        timeout_graceful_shutdown=30,
         log_config=None,
         log_level="warning",
         access_log=False,

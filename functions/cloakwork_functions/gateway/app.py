@@ -1,4 +1,4 @@
-"""The application: routes on a desk, inside the edge."""
+"""The application: routes on a service, inside the middleware."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from cloakwork_functions.ledger import Ledger
 from cloakwork_functions.registry import Registry
 from cloakwork_functions.runtime import LocalRuntime
 
-from .calls import Desk
-from .edge import Edge
 from .keystore import KeyStore
+from .middleware import RequestMiddleware
 from .routes import routes
+from .service import Service
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -34,7 +34,7 @@ REAP_SECONDS = 30.0
 def create_app(home: Home, runtime: Runtime | None = None) -> ASGIApp:
     """Make the gateway of an operator's folder; models run in local processes unless told otherwise."""
     home.make()
-    desk = Desk(
+    service = Service(
         registry=Registry(home.registry),
         ledger=Ledger(home.database),
         runtime=runtime or LocalRuntime(),
@@ -43,15 +43,17 @@ def create_app(home: Home, runtime: Runtime | None = None) -> ASGIApp:
 
     @asynccontextmanager
     async def lifespan(_: object) -> AsyncIterator[None]:
-        reaper = asyncio.create_task(_reap(desk.ledger))
+        reaper = asyncio.create_task(_reap(service.ledger))
         try:
             yield
         finally:
             reaper.cancel()
-            await desk.runtime.close()
-            desk.ledger.close()
+            await service.runtime.close()
+            service.ledger.close()
 
-    return Edge(Router(routes(desk), redirect_slashes=False, default=_nothing, lifespan=lifespan))
+    return RequestMiddleware(
+        Router(routes(service), redirect_slashes=False, default=_nothing, lifespan=lifespan)
+    )
 
 
 async def _reap(ledger: Ledger) -> None:

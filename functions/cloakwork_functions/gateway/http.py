@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
 import msgspec
 
-from cloakwork.errors import InputError
+from cloakwork.errors import BusyError, InputError
 from cloakwork.wire import Media
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from starlette.types import Receive, Scope, Send
 
-__all__ = ["header", "query", "read_body", "send_answer", "send_json"]
+__all__ = ["Memory", "body_size", "header", "query", "read_body", "send_answer", "send_json"]
+
+BODY_SECONDS = 60.0
 
 
 def header(scope: Scope, name: str) -> str | None:
@@ -34,30 +38,64 @@ def query(scope: Scope, name: str, default: str) -> str:
     return parse_qs(text).get(name, [default])[0] if text else default
 
 
-async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
+class Memory:
+    """A bound on the bodies held at one time, so that many large ones cannot exhaust the process."""
+
+    def __init__(self, limit: int) -> None:
+        self._free = limit
+
+    @contextmanager
+    def reserve(self, size: int) -> Iterator[None]:
+        """Take `size` bytes for as long as the block runs.
+
+        Raises:
+            BusyError: `overloaded`, there are not so many left.
+        """
+        if size > self._free:
+            raise BusyError("overloaded", "Too many large bodies at once; try again shortly.", retry_after=1)
+        self._free -= size
+        try:
+            yield
+        finally:
+            self._free += size
+
+
+def body_size(scope: Scope, limit: int) -> int:
+    """Tell how large a body will be; one that does not say counts as the largest accepted.
+
+    Raises:
+        InputError: `body_too_large`, before any of it is read.
+    """
+    announced = header(scope, "content-length")
+    if announced is None:
+        return limit
+    if not announced.isdecimal() or int(announced) > limit:
+        raise _too_large(limit)
+    return int(announced)
+
+
+async def read_body(receive: Receive, limit: int) -> bytes:
     """Read a body of at most `limit` bytes.
 
     Raises:
-        InputError: `body_too_large`, before the rest is read; `bad_request` when the caller hung up.
+        InputError: `body_too_large` or, when the caller hung up or stalls, `bad_request`.
     """
-    announced = header(scope, "content-length")
-    if announced is not None and int(announced) > limit:
-        raise _too_large(limit)
-    message = await receive()
-    body: bytes = message.get("body", b"")
-    if not message.get("more_body"):
-        return _within(body, limit)
-    chunks = [body]
-    size = len(body)
-    while message.get("more_body"):
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise InputError("bad_request", "The body ended early.")
-        chunks.append(message.get("body", b""))
-        size += len(chunks[-1])
-        if size > limit:
-            raise _too_large(limit)
-    return b"".join(chunks)
+    chunks: list[bytes] = []
+    size = 0
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            while True:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise InputError("bad_request", "The body ended early.")
+                chunks.append(message.get("body", b""))
+                size += len(chunks[-1])
+                if size > limit:
+                    raise _too_large(limit)
+                if not message.get("more_body"):
+                    return b"".join(chunks)
+    except TimeoutError:
+        raise InputError("bad_request", f"The body did not arrive within {BODY_SECONDS:g} s.") from None
 
 
 async def send_json(send: Send, value: Any, status: int = 200) -> None:
@@ -74,12 +112,6 @@ async def send_answer(
         pairs += [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
     await send({"type": "http.response.start", "status": status, "headers": pairs})
     await send({"type": "http.response.body", "body": body})
-
-
-def _within(body: bytes, limit: int) -> bytes:
-    if len(body) > limit:
-        raise _too_large(limit)
-    return body
 
 
 def _too_large(limit: int) -> InputError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 __all__ = ["Expected", "Records", "read_records"]
 
 DECODER = msgspec.json.Decoder(RunInput)
-NUMERIC = "fiu"
 
 
 class Expected(NamedTuple):
@@ -54,39 +54,41 @@ def read_records(body: bytes, media: str, expected: Expected) -> Records:
     """
     if media == Media.TENSOR:
         array = tensor.decode(body)
+        batched = _batched(array.shape, expected)
     elif media == Media.JSON:
-        array = _from_json(body)
+        value = _decode(body)
+        batched = _batched(_shape(value), expected)
+        array = _array(value, expected.shape, batched=batched)
     else:
         raise InputError(
             "unsupported_media_type", f"Send {Media.JSON} or {Media.TENSOR}.", param="content-type"
         )
-    if array.dtype.kind not in NUMERIC:
-        raise InputError(
-            "wrong_dtype",
-            "The input must be numbers throughout: no text, null or truth values.",
-            param="input",
-        )
-    batched = array.ndim == len(expected.shape) + 1
-    if (array.shape[1:] if batched else array.shape) != expected.shape:
+    return Records(_checked(array, expected).tobytes(), array.shape[0] if batched else 1, batched)
+
+
+def _batched(shape: tuple[int, ...], expected: Expected) -> bool:
+    """Tell whether a shape is that of a batch; refuse it when it is neither that nor a record's."""
+    if shape == expected.shape:
+        return False
+    if shape[1:] != expected.shape or len(shape) != len(expected.shape) + 1:
         wanted = list(expected.shape)
         raise InputError(
             "wrong_shape",
-            f"The input has shape {list(array.shape)}; send {wanted}, or [n, {str(wanted)[1:]} for a batch.",
+            f"The input has shape {list(shape)}; send {wanted}, or [n, {str(wanted)[1:]} for a batch.",
             param="input",
         )
-    count = array.shape[0] if batched else 1
-    if not 0 < count <= expected.max_records:
+    if not 0 < shape[0] <= expected.max_records:
         raise InputError(
             "too_many_records",
-            f"A call takes 1 to {expected.max_records} records, not {count}.",
+            f"A call takes 1 to {expected.max_records} records, not {shape[0]}.",
             param="input",
         )
-    return Records(_checked(array, expected).tobytes(), count, batched)
+    return True
 
 
-def _from_json(body: bytes) -> NDArray[Any]:
+def _decode(body: bytes) -> Any:
     try:
-        value = DECODER.decode(body).input
+        return DECODER.decode(body).input
     except msgspec.ValidationError:
         raise InputError("bad_json", 'The body must be an object with a member "input".') from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -95,27 +97,56 @@ def _from_json(body: bytes) -> NDArray[Any]:
                 "not_finite", "JSON has no NaN or infinity; remove or impute such values."
             ) from None
         raise InputError("bad_json", "The body is not JSON.") from None
-    try:
-        array: NDArray[Any] = np.asarray(value)
-    except (ValueError, OverflowError):
+
+
+def _shape(value: Any) -> tuple[int, ...]:
+    """Read the shape off the first elements; `_array` checks the others."""
+    shape: list[int] = []
+    while isinstance(value, list) and len(shape) <= tensor.MAX_DIMENSIONS:
+        shape.append(len(value))
+        value = value[0] if value else None
+    return tuple(shape)
+
+
+def _array(value: Any, shape: tuple[int, ...], *, batched: bool) -> NDArray[Any]:
+    """Turn lists whose first elements fit into an array, once all of them do.
+
+    numpy would take text and ragged lists too, at a price in memory that the caller sets.
+    """
+    records = value if batched else [value]
+    for length in shape:
+        if not all(isinstance(item, list) and len(item) == length for item in records):
+            raise InputError(
+                "wrong_shape", "The input's lists are ragged; send a rectangular array.", param="input"
+            )
+        records = list(chain.from_iterable(records))
+    if not {type(item) for item in records} <= {int, float}:
         raise InputError(
-            "wrong_shape", "The input's lists are ragged; send a rectangular array.", param="input"
-        ) from None
-    return array
+            "wrong_dtype",
+            "The input must be numbers throughout: no text, null or truth values.",
+            param="input",
+        )
+    try:
+        flat = np.array(records, np.float64)
+    except OverflowError:
+        raise _not_finite() from None
+    return flat.reshape(-1, *shape) if batched else flat.reshape(shape)
 
 
 def _checked(array: NDArray[Any], expected: Expected) -> NDArray[np.float32]:
     with np.errstate(over="ignore"):
         values: NDArray[np.float32] = array.astype("<f4", copy=False)
     if not np.isfinite(values).all():
-        raise InputError(
-            "not_finite",
-            "The input holds NaN, infinity or a number beyond float32; remove or impute it.",
-            param="input",
-        )
+        raise _not_finite()
     low, high = expected.minimum, expected.maximum
     if (low is not None and values.min() < low) or (high is not None and values.max() > high):
         raise InputError(
             "out_of_range", f"Values must lie between {low} and {high}, as the card says.", param="input"
         )
     return values
+
+
+def _not_finite() -> InputError:
+    return InputError(
+        "not_finite", "The input holds NaN, infinity or a number beyond float32; remove it.", param="input"
+    )

@@ -9,6 +9,7 @@ import hashlib
 import os
 import re
 import secrets
+import time
 from typing import TYPE_CHECKING
 
 from cloakwork.errors import NotFoundError, PrivacyError
@@ -20,6 +21,7 @@ __all__ = ["KeyStore"]
 
 FINGERPRINT = re.compile(r"[0-9a-f]{64}")
 KEPT_PER_ACCOUNT = 16
+STAGED_SECONDS = 3600.0
 
 
 class KeyStore:
@@ -27,6 +29,10 @@ class KeyStore:
 
     def __init__(self, root: Path) -> None:
         self._root = root
+        for staged in root.glob("*/*.*"):
+            # What a killed gateway had not finished checking; another's, under way, is younger.
+            if time.time() - staged.stat().st_mtime > STAGED_SECONDS:
+                staged.unlink(missing_ok=True)
 
     def find(self, account: str, fingerprint: str) -> Path:
         """Give the file of an account's keys.

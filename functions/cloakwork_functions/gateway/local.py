@@ -8,18 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from typing import TYPE_CHECKING, Any
+from concurrent.futures import CancelledError, Future
+from contextlib import suppress
+from typing import Any
 
-from cloakwork.errors import DeadlineError
+from cloakwork.errors import DeadlineError, TransportError
 from cloakwork.wire import Request, Response
 from cloakwork_functions.home import Home
 
 from .app import create_app
 from .routes import LOCAL
-
-if TYPE_CHECKING:
-    from collections.abc import Coroutine
-    from concurrent.futures import Future
 
 __all__ = ["LocalTransport", "connect"]
 
@@ -34,37 +32,47 @@ class LocalTransport:
 
     def __init__(self, home: Home) -> None:
         self._app = create_app(home)
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="cloakwork-local", daemon=True)
+        self._calls: set[asyncio.Task[Response]] = set()
+        started: Future[asyncio.AbstractEventLoop] = Future()
+        self._thread = threading.Thread(
+            target=asyncio.run, args=(self._live(started),), name="cloakwork-local", daemon=True
+        )
         self._thread.start()
-        self._stopping = asyncio.Event()
-        self._lifespan = self._submit(self._live())
+        self._loop = started.result()
 
     def send(self, request: Request) -> Response:
         """Send, and read the whole answer."""
-        answer: Response = self._submit(self._call(request)).result()
-        return answer
+        try:
+            return self._submit(request).result()
+        except CancelledError:
+            raise _closed() from None
 
     async def send_async(self, request: Request) -> Response:
         """Send, and read the whole answer."""
-        return await asyncio.wrap_future(self._submit(self._call(request)))
+        return await asyncio.wrap_future(self._submit(request))
 
     def close(self) -> None:
-        """Stop workers and commit what waits."""
-        self._loop.call_soon_threadsafe(self._stopping.set)
-        self._lifespan.result()
-        self._loop.call_soon_threadsafe(self._loop.stop)
+        """End the calls under way, stop workers and commit what waits."""
+        with suppress(RuntimeError):  # closed already
+            self._loop.call_soon_threadsafe(self._stopping.set)
         self._thread.join()
-        self._loop.close()
 
     async def close_async(self) -> None:
         """Stop workers and commit what waits."""
         await asyncio.to_thread(self.close)
 
-    def _submit(self, coroutine: Coroutine[Any, Any, Any]) -> Future[Any]:
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+    def _submit(self, request: Request) -> Future[Response]:
+        call = self._call(request)
+        try:
+            return asyncio.run_coroutine_threadsafe(call, self._loop)
+        except RuntimeError:
+            call.close()
+            raise _closed() from None
 
-    async def _live(self) -> None:
+    async def _live(self, started: Future[asyncio.AbstractEventLoop]) -> None:
+        """Run the application's lifespan until `close`."""
+        self._stopping = asyncio.Event()
+        started.set_result(asyncio.get_running_loop())
         events: asyncio.Queue[str] = asyncio.Queue()
         await events.put("lifespan.startup")
 
@@ -74,12 +82,23 @@ class LocalTransport:
         async def send(message: Any) -> None:
             if message["type"] == "lifespan.startup.complete":
                 await self._stopping.wait()
+                for call in self._calls:
+                    call.cancel()
+                await asyncio.gather(*self._calls, return_exceptions=True)
                 await events.put("lifespan.shutdown")
 
         await self._app({"type": "lifespan", "state": {}}, receive, send)
-        await self._loop.shutdown_default_executor()
 
     async def _call(self, request: Request) -> Response:
+        task = asyncio.current_task()
+        assert task is not None
+        self._calls.add(task)
+        try:
+            return await self._answer(request)
+        finally:
+            self._calls.discard(task)
+
+    async def _answer(self, request: Request) -> Response:
         path, _, query = request.path.partition("?")
         scope = {
             "type": "http",
@@ -108,3 +127,7 @@ class LocalTransport:
         except TimeoutError:
             raise DeadlineError("deadline_exceeded", "The model did not answer in time.") from None
         return Response(status, headers, bytes(body))
+
+
+def _closed() -> TransportError:
+    return TransportError("connection_failed", "This client was closed; make another.")

@@ -1,4 +1,4 @@
-"""The API's endpoints: each reads its request, asks the desk, and writes its answer.
+"""The API's endpoints: each reads its request, asks the service, and writes its answer.
 
 They are plain ASGI callables, because Starlette's request and response objects cost more than the rest
 of a call.
@@ -8,29 +8,32 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import msgspec
 from starlette.routing import Route
 
 from cloakwork import tensor
-from cloakwork.errors import AuthError, NotFoundError
+from cloakwork.errors import AuthError, InputError, NotFoundError
 from cloakwork.wire import Header, Media, Mode, ModelList, Path, RunAnswer
 
-from .calls import BODY_BYTES, KEYS_BYTES, Caller
-from .http import header, query, read_body, send_answer, send_json
+from .http import Memory, body_size, header, query, read_body, send_answer, send_json
 from .openapi import document
+from .service import BODY_BYTES, KEYS_BYTES, RUN_SECONDS, Caller
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
-    from .calls import Answer, Desk
+    from .service import Answer, Service
 
 __all__ = ["routes"]
 
 LOCAL = "local"
+IN_FLIGHT_BYTES = 512 << 20
+MAX_IDEMPOTENCY_KEY = 255
 
 
-def routes(desk: Desk) -> list[Route]:
+def routes(service: Service) -> list[Route]:
     """Make the endpoints."""
-    api = Api(desk)
+    api = Api(service)
 
     def route(path: str, endpoint: ASGIApp, *methods: str) -> Route:
         return Route(path, Plain(endpoint, methods))
@@ -62,44 +65,47 @@ class Plain:
 
 
 class Api:
-    """The endpoints of one desk."""
+    """The endpoints of one service."""
 
-    def __init__(self, desk: Desk) -> None:
-        self._desk = desk
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._memory = Memory(IN_FLIGHT_BYTES)
 
     async def run(self, scope: Scope, receive: Receive, send: Send) -> None:
         """POST /v1/models/{model}/run?privacy=MODE."""
-        caller = Caller(scope["request_id"], self._account(scope), header(scope, Header.IDEMPOTENCY_KEY))
+        caller = Caller(scope["request_id"], self._account(scope), _idempotency(scope), _timeout(scope))
         mode = Mode(query(scope, "privacy", Mode.PLAINTEXT))
-        body = await read_body(scope, receive, BODY_BYTES)
         media = (header(scope, "content-type") or "").partition(";")[0].strip()
-        answer = await self._desk.run(caller, scope["path_params"]["model"], mode, media, body)
+        with self._memory.reserve(body_size(scope, BODY_BYTES)):
+            body = await read_body(receive, BODY_BYTES)
+            answer = await self._service.run(caller, scope["path_params"]["model"], mode, media, body)
         await _send(send, answer, header(scope, "accept") or "")
 
     async def models(self, scope: Scope, _receive: Receive, send: Send) -> None:
         """GET /v1/models."""
         self._account(scope)
-        await send_json(send, ModelList(self._desk.registry.list()))
+        await send_json(send, ModelList(self._service.registry.list()))
 
     async def model(self, scope: Scope, _receive: Receive, send: Send) -> None:
         """GET /v1/models/{model}."""
         self._account(scope)
-        await send_json(send, self._desk.registry.resolve(scope["path_params"]["model"]))
+        await send_json(send, self._service.registry.resolve(scope["path_params"]["model"]))
 
     async def mode(self, scope: Scope, _receive: Receive, send: Send) -> None:
         """GET /v1/models/{model}/modes/{mode}: the client's public half of a mode."""
         self._account(scope)
         mode = Mode(scope["path_params"]["mode"])
-        await send_answer(send, self._desk.public_half(scope["path_params"]["model"], mode), Media.JSON)
+        await send_answer(send, self._service.public_half(scope["path_params"]["model"], mode), Media.JSON)
 
     async def evaluation_keys(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """HEAD or PUT /v1/models/{model}/evaluation-keys/{fingerprint}."""
+        """GET or PUT /v1/models/{model}/evaluation-keys/{fingerprint}."""
         account = self._account(scope)
         model, fingerprint = scope["path_params"]["model"], scope["path_params"]["fingerprint"]
         if scope["method"] == "PUT":
-            frame = await read_body(scope, receive, KEYS_BYTES)
-            await self._desk.accept_keys(account, model, fingerprint, frame)
-        elif not self._desk.keystore.has(account, fingerprint):
+            with self._memory.reserve(body_size(scope, KEYS_BYTES)):
+                frame = await read_body(receive, KEYS_BYTES)
+                await self._service.accept_keys(account, model, fingerprint, frame)
+        elif not self._service.keystore.has(account, fingerprint):
             raise NotFoundError("unknown_path", "These evaluation keys are not here; upload them.")
         await send_json(send, {"fingerprint": fingerprint})
 
@@ -109,8 +115,8 @@ class Api:
 
     async def ready(self, _scope: Scope, _receive: Receive, send: Send) -> None:
         """GET /readyz: the ledger can be read and there is a model to run."""
-        models = len(self._desk.registry.list())
-        ready = bool(models) and self._desk.ledger.ready()
+        models = len(self._service.registry.list())
+        ready = bool(models) and self._service.ledger.ready()
         await send_json(
             send, {"status": "ready" if ready else "not ready", "models": models}, 200 if ready else 503
         )
@@ -124,10 +130,35 @@ class Api:
         if scope.get("account") == LOCAL:
             return LOCAL
         try:
-            return self._desk.ledger.keys.authenticate(header(scope, "authorization"))
+            return self._service.ledger.keys.authenticate(header(scope, "authorization"))
         except AuthError as failure:
             failure.param = "authorization"
             raise
+
+
+def _idempotency(scope: Scope) -> str | None:
+    key = header(scope, Header.IDEMPOTENCY_KEY)
+    if key is not None and not (0 < len(key) <= MAX_IDEMPOTENCY_KEY and key.isascii() and key.isprintable()):
+        raise InputError(
+            "bad_request",
+            f"An idempotency key is 1 to {MAX_IDEMPOTENCY_KEY} printable ASCII characters.",
+            param=Header.IDEMPOTENCY_KEY,
+        )
+    return key
+
+
+def _timeout(scope: Scope) -> float:
+    """Give the seconds that the caller will wait, and never more than we run anything for."""
+    text = header(scope, Header.TIMEOUT)
+    try:
+        seconds = RUN_SECONDS if text is None else float(text)
+    except ValueError:
+        seconds = -1.0
+    if not seconds > 0:
+        raise InputError(
+            "bad_request", "The timeout must be a positive number of seconds.", param=Header.TIMEOUT
+        )
+    return min(seconds, RUN_SECONDS)
 
 
 async def _send(send: Send, answer: Answer, accept: str) -> None:
@@ -143,4 +174,4 @@ async def _send(send: Send, answer: Answer, accept: str) -> None:
         await send_answer(send, tensor.encode(answer.output), Media.TENSOR, headers)
     else:
         said = RunAnswer(answer.output.tolist(), answer.model, answer.mode, answer.cost, answer.request_id)
-        await send_json(send, said)
+        await send_answer(send, msgspec.json.encode(said), Media.JSON, headers)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from importlib.resources import files
 from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
@@ -39,7 +40,7 @@ def open_database(path: Path) -> sqlite3.Connection:
     return connection
 
 
-class Waiting(NamedTuple, Generic[J, R]):
+class Pending(NamedTuple, Generic[J, R]):
     """A job, and who waits for it."""
 
     job: J
@@ -63,8 +64,9 @@ class Writer(Generic[J, R]):
     ) -> None:
         self._connection = open_database(path)
         self._apply = apply
-        self._waiting: list[Waiting[J, R]] = []
+        self._waiting: list[Pending[J, R]] = []
         self._committing = False
+        self._closed = False
         self._thread = ThreadPoolExecutor(1, "ledger-writer")
 
     async def write(self, job: J) -> R:
@@ -74,9 +76,11 @@ class Writer(Generic[J, R]):
             BusyError: `ledger_unavailable` when the database is locked, full or gone.
             Exception: whatever `apply` gave as the job's outcome.
         """
+        if self._closed:
+            raise _unavailable("closed")
         loop = asyncio.get_running_loop()
         future: asyncio.Future[R] = loop.create_future()
-        self._waiting.append(Waiting(job, future))
+        self._waiting.append(Pending(job, future))
         if not self._committing:
             self._committing = True
             # Soon and not now: whatever else this turn of the loop brings goes along.
@@ -84,44 +88,56 @@ class Writer(Generic[J, R]):
         return await future
 
     def close(self) -> None:
-        """Commit what waits and stop."""
+        """Commit what waits, and refuse whatever comes later."""
+        self._closed = True
+        left, self._waiting = self._waiting, []
+        if left:
+            outcomes = self._thread.submit(self._commit, [item.job for item in left]).result()
+            _settle(left, outcomes)
         self._thread.shutdown()
         self._connection.close()
 
     def _start(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self._closed:
+            return
         batch, self._waiting = self._waiting, []
         committed = loop.run_in_executor(self._thread, self._commit, [item.job for item in batch])
         committed.add_done_callback(lambda outcomes: self._answer(loop, batch, outcomes.result()))
 
     def _answer(
-        self, loop: asyncio.AbstractEventLoop, batch: list[Waiting[J, R]], outcomes: list[R | Exception]
+        self, loop: asyncio.AbstractEventLoop, batch: list[Pending[J, R]], outcomes: list[R | Exception]
     ) -> None:
-        for (_, future), outcome in zip(batch, outcomes, strict=True):
-            if future.done():
-                continue
-            if isinstance(outcome, Exception):
-                future.set_exception(outcome)
-            else:
-                future.set_result(outcome)
+        _settle(batch, outcomes)
         self._committing = bool(self._waiting)
         if self._committing:
             self._start(loop)
 
     def _commit(self, jobs: list[J]) -> list[R | Exception]:
+        """Write a batch; it must not raise, or every later caller would wait for ever."""
         try:
             self._connection.execute("BEGIN IMMEDIATE")
             outcomes = self._apply(self._connection, jobs)
             self._connection.execute("COMMIT")
-        except sqlite3.Error as failure:
-            if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
-            return [_unavailable(failure) for _ in jobs]
+        except Exception as failure:  # noqa: BLE001 (memory, disk or a fault of ours: the callers are told)
+            with suppress(sqlite3.Error):
+                self._connection.rollback()
+            return [_unavailable(type(failure).__name__) for _ in jobs]
         return outcomes
 
 
-def _unavailable(failure: sqlite3.Error) -> BusyError:
+def _settle(batch: list[Pending[J, R]], outcomes: list[R | Exception]) -> None:
+    for (_, future), outcome in zip(batch, outcomes, strict=True):
+        if future.done():
+            continue
+        if isinstance(outcome, Exception):
+            future.set_exception(outcome)
+        else:
+            future.set_result(outcome)
+
+
+def _unavailable(why: str) -> BusyError:
     return BusyError(
         "ledger_unavailable",
-        f"The ledger cannot be written ({type(failure).__name__}); nothing was charged. Try again.",
+        f"The ledger cannot be written ({why}); nothing was charged. Try again.",
         retry_after=1,
     )

@@ -9,15 +9,12 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
+import sqlite3
 import string
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from cloakwork.errors import AuthError
-
-if TYPE_CHECKING:
-    import sqlite3
+from cloakwork.errors import AuthError, BusyError
 
 __all__ = ["ApiKey", "Keys"]
 
@@ -73,14 +70,20 @@ class Keys:
 
         Raises:
             AuthError: `missing_key`, `wrong_key` or `revoked_key`.
+            BusyError: `ledger_unavailable`, the database cannot be read.
         """
         scheme, _, key = (authorization or "").partition(" ")
         if scheme.lower() != "bearer" or not key:
             raise AuthError("missing_key", "Send your API key as `Authorization: Bearer cw_…`.")
         prefix = key.rpartition("_")[0]
-        row = self._connection.execute(
-            "SELECT digest, revoked FROM keys WHERE prefix = ?", (prefix,)
-        ).fetchone()
+        try:
+            row = self._connection.execute(
+                "SELECT digest, revoked FROM keys WHERE prefix = ?", (prefix,)
+            ).fetchone()
+        except sqlite3.Error as failure:
+            raise BusyError(
+                "ledger_unavailable", f"API keys cannot be read ({type(failure).__name__}).", retry_after=1
+            ) from None
         if row is None or not hmac.compare_digest(row[0], _digest(key)):
             raise AuthError(
                 "wrong_key", "This API key is not known here; check it, or create one with `cloakwork keys`."

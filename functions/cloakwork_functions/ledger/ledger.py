@@ -12,6 +12,7 @@ from __future__ import annotations
 import hmac
 import json
 import secrets
+import sqlite3
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
@@ -19,10 +20,10 @@ from typing import TYPE_CHECKING, TypeAlias
 from cloakwork.errors import BusyError, CloakworkError, InputError
 
 from .database import Writer, open_database
+from .instance import Instance
 from .keys import Keys
 
 if TYPE_CHECKING:
-    import sqlite3
     from collections.abc import Iterable
     from pathlib import Path
 
@@ -43,8 +44,6 @@ class Charge:
         records: how many records the call holds.
         amount: nano-USD.
         lifetime: seconds after which an open hold is released.
-        idempotency: the client's name for the call, or None.
-        body: the request's body; it is kept as an HMAC, and only when `idempotency` is given.
     """
 
     run: str
@@ -54,15 +53,15 @@ class Charge:
     records: int
     amount: int
     lifetime: float
-    idempotency: str | None
-    body: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """A charge to be held, and the HMAC of its request."""
+    """A charge to be held: by which gateway, under which of the client's names, for which request."""
 
     charge: Charge
+    gateway: str
+    idempotency: str | None
     mac: str | None
 
 
@@ -76,8 +75,9 @@ class End:
 
 @dataclass(frozen=True, slots=True)
 class Reap:
-    """Release the open holds that expired from `since` until before `now`, in Unix seconds."""
+    """Release open holds: those of gateways that died, and those that expired between two times."""
 
+    dead: list[str]
     since: int
     now: int
 
@@ -93,23 +93,24 @@ class Ledger:
         self._reader = open_database(path)
         self.keys = Keys(self._reader)
         self._mac_key = _secret(self._reader, "request-mac")
+        self._instance = Instance(path.with_suffix(".gateways"))
         self._reaped = 0
 
-    async def hold(self, charge: Charge) -> str:
+    async def hold(self, charge: Charge, idempotency: str | None = None, request: bytes = b"") -> str:
         """Reserve the amount; return the run to settle, which is an earlier one's for a repeat.
 
         A repeat (same account, idempotency key and request) of a settled call may run again and is not
-        charged again.
+        charged again. The request is kept as an HMAC, and only under an idempotency key.
 
         Raises:
             BusyError: `in_flight` when the first such call has not ended; `ledger_unavailable`.
             InputError: `idempotency_mismatch` when the key was used for another request.
         """
         mac = None
-        if charge.idempotency is not None:
-            request = f"{charge.model}\0{charge.mode}\0".encode() + charge.body
-            mac = hmac.digest(self._mac_key, request, "sha256").hex()
-        return await self._writer.write(Hold(charge, mac))
+        if idempotency is not None:
+            what = f"{charge.model}\0{charge.mode}\0".encode() + request
+            mac = hmac.digest(self._mac_key, what, "sha256").hex()
+        return await self._writer.write(Hold(charge, self._instance.name, idempotency, mac))
 
     async def settle(self, run: str) -> None:
         """Take the amount held; settling twice takes it once."""
@@ -120,25 +121,26 @@ class Ledger:
         await self._writer.write(End(run, "release"))
 
     async def reap(self) -> None:
-        """Release the holds that expired: those of runs whose gateway died."""
+        """Release the holds of gateways that died, and those that expired."""
         now = int(time.time())
-        await self._writer.write(Reap(self._reaped, now))
+        dead = self._instance.dead()
+        await self._writer.write(Reap(dead, self._reaped, now))
+        self._instance.forget(dead)
         self._reaped = now
-
-    def charged(self, run: str) -> int | None:
-        """Tell what a run was charged in nano-USD, or None when it was not."""
-        settled = "SELECT amount FROM entries WHERE run = ? AND kind = 'settle'"
-        row = self._reader.execute(settled, (run,)).fetchone()
-        return None if row is None else int(row[0])
 
     def ready(self) -> bool:
         """Tell whether the books can be read."""
-        return bool(self._reader.execute("SELECT 1").fetchone() == (1,))
+        try:
+            self._reader.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+        except sqlite3.Error:
+            return False
+        return True
 
     def close(self) -> None:
         """Commit what waits and let go of the database."""
         self._writer.close()
         self._reader.close()
+        self._instance.close()
 
 
 def _apply(connection: sqlite3.Connection, jobs: list[Job]) -> list[str | Exception]:
@@ -156,7 +158,7 @@ def _apply(connection: sqlite3.Connection, jobs: list[Job]) -> list[str | Except
 
 def _earlier(connection: sqlite3.Connection, holds: dict[int, Hold]) -> dict[int, str | Exception]:
     """Find the holds that name a call made before, and what is to become of each."""
-    named = {at: hold for at, hold in holds.items() if hold.charge.idempotency is not None}
+    named = {at: hold for at, hold in holds.items() if hold.idempotency is not None}
     if not named:
         return {}
     found: dict[tuple[str, str | None], tuple[str, str | None, str | None]] = {}
@@ -165,13 +167,13 @@ def _earlier(connection: sqlite3.Connection, holds: dict[int, Hold]) -> dict[int
         "(SELECT kind FROM entries WHERE run = runs.id AND kind <> 'hold') "
         "FROM json_each(?) AS wanted JOIN runs "
         "ON account = wanted.value ->> 0 AND idempotency = wanted.value ->> 1 ORDER BY runs.rowid",
-        (json.dumps([(hold.charge.account, hold.charge.idempotency) for hold in named.values()]),),
+        (json.dumps([(hold.charge.account, hold.idempotency) for hold in named.values()]),),
     )
     for account, idempotency, run, mac, end in rows:
         found[account, idempotency] = (run, mac, end)
     outcomes: dict[int, str | Exception] = {}
     for at, hold in named.items():
-        name = (hold.charge.account, hold.charge.idempotency)
+        name = (hold.charge.account, hold.idempotency)
         if name in found and (outcome := _repeat(hold, *found[name])):
             outcomes[at] = outcome
         else:
@@ -202,8 +204,9 @@ def _insert_holds(connection: sqlite3.Connection, holds: Iterable[Hold]) -> None
             charge.model,
             charge.mode,
             charge.records,
-            charge.idempotency,
+            hold.idempotency,
             hold.mac,
+            hold.gateway,
             int(now + charge.lifetime) + 1,
             charge.amount,
         )
@@ -215,12 +218,12 @@ def _insert_holds(connection: sqlite3.Connection, holds: Iterable[Hold]) -> None
     batch = json.dumps(rows)
     connection.execute(
         "INSERT INTO runs SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, "
-        "value ->> 5, value ->> 6, value ->> 7 FROM json_each(?)",
+        "value ->> 5, value ->> 6, value ->> 7, value ->> 8 FROM json_each(?)",
         (batch,),
     )
     connection.execute(
         "INSERT INTO entries SELECT value ->> 0, 'hold', 'customer:' || (value ->> 1), 'held', "
-        "value ->> 8, ? FROM json_each(?)",
+        "value ->> 9, ? FROM json_each(?)",
         (int(now), batch),
     )
 
@@ -242,9 +245,11 @@ def _insert_ends(connection: sqlite3.Connection, ends: Iterable[End]) -> None:
 def _reap(connection: sqlite3.Connection, reap: Reap) -> None:
     connection.execute(
         "INSERT INTO entries SELECT run, 'release', credit, debit, amount, ? FROM runs "
-        "JOIN entries ON run = id AND kind = 'hold' WHERE expires >= ? AND expires < ? "
+        "JOIN entries ON run = id AND kind = 'hold' "
+        "WHERE (expires >= ? AND expires < ?) "
+        "OR (expires >= ? AND gateway IN (SELECT value FROM json_each(?))) "
         "ON CONFLICT DO NOTHING",
-        (reap.now, reap.since, reap.now),
+        (reap.now, reap.since, reap.now, reap.now, json.dumps(reap.dead)),
     )
 
 

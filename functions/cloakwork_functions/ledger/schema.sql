@@ -15,6 +15,7 @@ CREATE TABLE IF NOT EXISTS runs (
     records     INTEGER NOT NULL,
     idempotency TEXT,                   -- the client's name for the call
     body_mac    TEXT,                   -- HMAC of the request, to know a repeat from another call
+    gateway     TEXT NOT NULL,          -- which process held it; if that died, the hold is released
     expires     INTEGER NOT NULL        -- an open hold older than this is released
 ) STRICT;
 CREATE INDEX IF NOT EXISTS runs_idempotency ON runs (account, idempotency) WHERE idempotency IS NOT NULL;

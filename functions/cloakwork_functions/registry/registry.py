@@ -35,6 +35,7 @@ __all__ = ["Registry"]
 
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 ALIAS = re.compile(r"[a-z][a-z0-9-]{0,30}")
+VERSION = re.compile(r"[1-9][0-9]{0,8}")
 DEFAULT_ALIAS = "prod"
 
 faults = logging.getLogger("cloakwork.faults")
@@ -152,7 +153,12 @@ class Registry:
     def _index(self, name: str) -> Index | None:
         if self._changed(name) is None:
             return None
-        return msgspec.json.decode((self._models / f"{name}.json").read_bytes(), type=Index)
+        try:
+            return msgspec.json.decode((self._models / f"{name}.json").read_bytes(), type=Index)
+        except msgspec.DecodeError:
+            raise ServerError(
+                "model_unavailable", "The model's index is damaged; publish the model again."
+            ) from None
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -164,8 +170,8 @@ class Registry:
 def _version(index: Index, wanted: str) -> int | None:
     if not wanted:
         return index.aliases.get(DEFAULT_ALIAS, len(index.versions))
-    if wanted.isdecimal():
-        return int(wanted) if 0 < int(wanted) <= len(index.versions) else None
+    if VERSION.fullmatch(wanted):
+        return int(wanted) if int(wanted) <= len(index.versions) else None
     if wanted.startswith("sha256:"):
         prefix = wanted.removeprefix("sha256:")
         found = [at for at, digest in enumerate(index.versions, 1) if prefix and digest.startswith(prefix)]
@@ -174,6 +180,10 @@ def _version(index: Index, wanted: str) -> int | None:
 
 
 def _replace(path: Path, content: bytes) -> None:
+    """Write a file so that it is found whole or as it was, also after a power cut."""
     scratch = path.with_suffix(".new")
-    scratch.write_bytes(content)
+    with scratch.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
     scratch.rename(path)

@@ -43,7 +43,7 @@ class Limits:
     waiting: int = 4096
 
 
-class Waiting:
+class QueuedCall:
     """A call, and who waits for its answer."""
 
     __slots__ = ("call", "deadline", "future", "tries")
@@ -62,9 +62,10 @@ class Pool:
         self._artifact = artifact
         self._mode = mode
         self._limits = limits
-        self._queue: deque[Waiting] = deque()
+        self._queue: deque[QueuedCall] = deque()
         self._workers: set[asyncio.Task[None]] = set()
         self._resting: deque[asyncio.Future[None]] = deque()
+        self._failed_starts = 0
         self.processes: dict[int, WorkerProcess] = {}
 
     async def run(self, call: Call, timeout: float) -> bytes:
@@ -74,7 +75,7 @@ class Pool:
                 "overloaded", "Too many calls wait for this model; try again shortly.", retry_after=1
             )
         loop = asyncio.get_running_loop()
-        item = Waiting(call, loop.time() + timeout, loop.create_future())
+        item = QueuedCall(call, loop.time() + timeout, loop.create_future())
         alarm = loop.call_at(item.deadline, _expire, item.future)
         self._queue.append(item)
         self._wake()
@@ -89,7 +90,7 @@ class Pool:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        self._fail_all(ServerError("worker_failed", "The service is stopping; nothing was charged."))
+        self._fail_all(_stopping())
 
     def _wake(self) -> None:
         """Put a worker to the calls that wait: a resting one, or a new one."""
@@ -111,7 +112,11 @@ class Pool:
         if isinstance(failure, CloakworkError):
             self._fail_all(failure)
         elif isinstance(failure, WorkerDied):
-            self._count_tries(list(self._queue))
+            self._failed_starts += 1
+            if self._failed_starts >= MAX_TRIES and not self._workers:
+                self._fail_all(
+                    ServerError("worker_failed", "The model's process does not start; nothing was charged.")
+                )
         elif failure is not None:
             self._fail_all(ServerError("worker_failed", "The model's engine failed; nothing was charged."))
             raise failure
@@ -122,6 +127,7 @@ class Pool:
         """Live the life of one worker: start, run batches, rest, stop."""
         worker = await WorkerProcess.start(self._artifact, self._mode)
         self.processes[worker.pid] = worker
+        self._failed_starts = 0
         patience = 0.0
         try:
             while await self._work_waits():
@@ -165,14 +171,18 @@ class Pool:
             self._count_tries(alive)
             self._queue.extendleft(item for item in reversed(alive) if not item.future.done())
             raise
+        except asyncio.CancelledError:
+            for item in batch:
+                _settle(item.future, _stopping())
+            raise
         finally:
             alarm.cancel()
         for item, answer in zip(batch, answers, strict=True):
             _settle(item.future, answer)
 
-    def _take(self) -> list[Waiting]:
+    def _take(self) -> list[QueuedCall]:
         """Take whatever waits, up to the batch's bound."""
-        batch: list[Waiting] = []
+        batch: list[QueuedCall] = []
         records = 0
         while self._queue:
             item = self._queue[0]
@@ -180,12 +190,13 @@ class Pool:
                 self._queue.popleft()
                 continue
             records += item.call.records
-            if batch and records > self._limits.records:
+            # A call that a worker died under runs alone: if it is what kills, it takes nobody along.
+            if batch and (item.tries or batch[0].tries or records > self._limits.records):
                 break
             batch.append(self._queue.popleft())
         return batch
 
-    def _count_tries(self, items: list[Waiting]) -> None:
+    def _count_tries(self, items: list[QueuedCall]) -> None:
         """Give up the calls that a worker died under too often: one of them may be what kills it."""
         for item in items:
             item.tries += 1
@@ -209,6 +220,10 @@ def _settle(future: asyncio.Future[bytes], answer: bytes | CloakworkError) -> No
         future.set_exception(answer)
     else:
         future.set_result(answer)
+
+
+def _stopping() -> ServerError:
+    return ServerError("worker_failed", "The service is stopping; nothing was charged.")
 
 
 def _expire(future: asyncio.Future[bytes]) -> None:

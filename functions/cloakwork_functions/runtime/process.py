@@ -115,8 +115,8 @@ class WorkerProcess:
     async def stop(self, *, patience: float = STOP_SECONDS) -> None:
         """Close the socket, which ends the worker, and kill it if it lingers for `patience` seconds."""
         self._writer.close()
-        # Shielded: whoever is cancelled here still leaves no process behind.
-        await asyncio.shield(asyncio.to_thread(self._reap, patience))
+        # Started at once and shielded: whoever is cancelled here still leaves no process behind.
+        await asyncio.shield(asyncio.get_running_loop().run_in_executor(None, self._reap, patience))
 
     def _reap(self, patience: float) -> None:
         try:

@@ -10,7 +10,9 @@ from __future__ import annotations
 import signal
 import socket
 import sys
+import traceback
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cloakwork.errors import CloakworkError
 from cloakwork.wire import Mode
@@ -19,6 +21,9 @@ from cloakwork_functions.registry import Artifact
 from .channel import Batch, Channel, Replies, Reply
 from .function import Function, load
 
+if TYPE_CHECKING:
+    from types import TracebackType
+
 __all__ = ["main"]
 
 
@@ -26,6 +31,7 @@ def main(fd: str, folder: str, digest: str, mode: str) -> int:
     """Serve the engine at the other end of file descriptor `fd`."""
     # Ctrl-C reaches the whole process group; the engine decides when its workers stop.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.excepthook = _say_where
     channel = Channel(socket.socket(fileno=int(fd)), Batch)
     try:
         function = load(Artifact.open(Path(folder), digest), Mode(mode))
@@ -48,6 +54,12 @@ def _answer(channel: Channel[Batch], function: Function, batch: Batch, payload: 
             replies.append(Reply(len(answer)))
             bodies.append(answer)
     channel.send(Replies(replies), b"".join(bodies))
+
+
+def _say_where(kind: type[BaseException], _: BaseException, trace: TracebackType | None) -> None:
+    """Print where a fault came from without its words, which could quote an input."""
+    if not issubclass(kind, BrokenPipeError):  # the engine went first
+        sys.stderr.write(f"{kind.__name__} in a worker\n{''.join(traceback.format_tb(trace))}")
 
 
 if __name__ == "__main__":

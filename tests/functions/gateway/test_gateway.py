@@ -93,7 +93,7 @@ def test_the_log_names_routes_and_codes_and_nothing_else(fresh_home, tmp_path):
 def test_an_unforeseen_failure_is_an_answer_and_its_words_are_not_logged(home, caplog):
     import asyncio
 
-    from cloakwork_functions.gateway.edge import Edge
+    from cloakwork_functions.gateway.middleware import RequestMiddleware
 
     private = "17.31072"
 
@@ -105,7 +105,8 @@ def test_an_unforeseen_failure_is_an_answer_and_its_words_are_not_logged(home, c
     async def send(message):
         sent.append(message)
 
-    asyncio.run(Edge(broken)({"type": "http", "method": "GET", "path": "/", "headers": []}, None, send))
+    scope = {"type": "http", "method": "GET", "path": "/", "headers": []}
+    asyncio.run(RequestMiddleware(broken)(scope, None, send))
     assert sent[0]["status"] == 500
     assert b"internal" in sent[1]["body"]
     assert "ValueError" in caplog.text

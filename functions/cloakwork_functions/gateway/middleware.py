@@ -1,4 +1,4 @@
-"""The outermost layer: names every request, renders every failure, writes one log line.
+"""Around every request: names every request, renders every failure, writes one log line.
 
 A log line holds the request's id, method, route, status, milliseconds and the failure's code: never a
 header, a body, a query or an exception's message, which could quote the input.
@@ -22,13 +22,13 @@ from .http import send_answer
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-__all__ = ["Edge"]
+__all__ = ["RequestMiddleware"]
 
 access = logging.getLogger("cloakwork.access")
 faults = logging.getLogger("cloakwork.faults")
 
 
-class Edge:
+class RequestMiddleware:
     """ASGI middleware."""
 
     def __init__(self, app: ASGIApp) -> None:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from cloakwork.errors import InputError, NotFoundError, PrivacyError, error
+from cloakwork.errors import BusyError, InputError, NotFoundError, PrivacyError, error
 from cloakwork.wire import Media, Mode
 from cloakwork_functions.ledger import Charge
 from cloakwork_functions.runtime import Call
@@ -35,22 +36,30 @@ if TYPE_CHECKING:
 
     from .keystore import KeyStore
 
-__all__ = ["Answer", "Caller", "Desk"]
+__all__ = ["Answer", "Caller", "Service"]
 
 RUN_SECONDS = 120.0
 # An open hold outlives every run, so that only a hold whose gateway died expires.
 HOLD_SECONDS = RUN_SECONDS + 30.0
-BODY_BYTES = 32 << 20
-KEYS_BYTES = 64 << 20
+BODY_BYTES = 16 << 20
+KEYS_BYTES = 16 << 20
 KEY_PARTS = 3
 
 
 class Caller(NamedTuple):
-    """Who calls: the request's own id, the API key's prefix, and the client's name for the call."""
+    """Who calls, and how.
+
+    Attributes:
+        request_id: the server's name for the request.
+        account: prefix of the API key.
+        idempotency: the client's name for the call, or None.
+        timeout: seconds that the client will wait.
+    """
 
     request_id: str
     account: str
     idempotency: str | None
+    timeout: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +74,8 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Desk:
-    """Where calls are served."""
+class Service:
+    """What the endpoints ask; everything it needs is given to it."""
 
     registry: Registry
     ledger: Ledger
@@ -105,7 +114,8 @@ class Desk:
         """Serve one call.
 
         Raises:
-            CloakworkError: whatever kept it from being answered; then nothing is charged.
+            CloakworkError: whatever kept it from being answered; then nothing is charged. (A caller that
+                cancels while the settlement is written may find it written.)
         """
         info, offer = self.offer(ref, mode)
         if mode is Mode.ENCRYPTED:
@@ -114,24 +124,17 @@ class Desk:
             call, batched = self._plain(info, offer, mode, media, body)
         model = f"{info.model}@{info.version}"
         amount = offer.price_nano_usd * call.records
-        charge = Charge(
-            caller.request_id,
-            caller.account,
-            model,
-            mode,
-            call.records,
-            amount,
-            HOLD_SECONDS,
-            caller.idempotency,
-            body,
-        )
-        run = await self.ledger.hold(charge)
+        charge = Charge(caller.request_id, caller.account, model, mode, call.records, amount, HOLD_SECONDS)
+        run = caller.request_id
         try:
-            output = await self.runtime.run(call, RUN_SECONDS)
+            run = await self.ledger.hold(charge, caller.idempotency, body)
+            output = await self.runtime.run(call, caller.timeout)
             await self.ledger.settle(run)
         except BaseException:
-            # Shielded, so that a cancelled request gives its money back all the same.
-            await asyncio.shield(self.ledger.release(run))
+            # Shielded, so that a cancelled request gives its money back all the same; and the ledger's own
+            # failure must not hide what went wrong.
+            with suppress(BusyError):
+                await asyncio.shield(self.ledger.release(run))
             raise
         return Answer(_shape(output, info, call, batched=batched), model, mode, amount, run)
 
