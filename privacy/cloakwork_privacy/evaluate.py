@@ -65,7 +65,7 @@ class Evaluator:
         return EvaluationKeys.parse(self.signature, data)
 
     def run(self, request: bytes, keys: EvaluationKeys) -> bytes:
-        """Answers a REQUEST frame with an ANSWER frame, record by record.
+        """Answers a REQUEST frame with an ANSWER frame that names it, record by record.
 
         Raises:
             PrivacyError: `frame_invalid`, `secret_key_refused`, `wrong_program`, `wrong_keys`,
@@ -93,7 +93,7 @@ class Evaluator:
         sealed = [
             kind.unpack(part, seal.Ciphertext(), self._ring, "ciphertext_invalid") for part in frame.parts
         ]
-        parts = tuple(self._answer(record, keys) for record in sealed)
+        parts = (frames.fingerprint(request), *(self._answer(record, keys) for record in sealed))
         return frames.encode(frames.Frame(frames.Kind.ANSWER, frame.program, frame.keys, parts))
 
     def _answer(self, record: Any, keys: EvaluationKeys) -> bytes:

@@ -55,9 +55,10 @@ def refusal(server, request, public):
 
 def test_a_linear_model_computes(server, public, keys):
     logits = ((RECORDS - SHIFT) * GAIN) @ WEIGHT + 0.5
-    answer = server.run(keys.seal(RECORDS), public)
-    assert keys.logits(answer)[:, 0] == pytest.approx(logits, abs=1e-3)
-    opened = keys.open(answer)
+    request = keys.seal(RECORDS)
+    answer = server.run(request, public)
+    assert keys.logits(answer, request)[:, 0] == pytest.approx(logits, abs=1e-3)
+    opened = keys.open(answer, request)
     assert opened.shape == (3, 2)
     assert opened[:, 1] == pytest.approx(1 / (1 + np.exp(-logits)), abs=1e-3)
 
@@ -75,15 +76,44 @@ def test_a_convolution_computes(tmp_path):
 
     server = Evaluator.load(tmp_path)
     keys = SecretKeys.generate(server.signature)
-    answer = server.run(keys.seal(images), server.parse_keys(keys.evaluation_keys()))
-    assert np.abs(keys.logits(answer) - expected).max() < 1e-3
+    request = keys.seal(images)
+    answer = server.run(request, server.parse_keys(keys.evaluation_keys()))
+    assert np.abs(keys.logits(answer, request) - expected).max() < 1e-3
     chances = np.exp(expected) / np.exp(expected).sum(axis=1, keepdims=True)
-    assert keys.open(answer) == pytest.approx(chances, abs=1e-3)
+    assert keys.open(answer, request) == pytest.approx(chances, abs=1e-3)
+
+
+@pytest.mark.parametrize("place", [(3, 3), (0, 7)])
+@pytest.mark.parametrize("bias", [-0.5, 0.5])
+def test_the_worst_accepted_image_does_not_wrap_around(place, bias):
+    """Every pixel at the limit with the sign that hurts most, and weights that leave no other slack."""
+    random = np.random.default_rng(4)
+    kernel = random.normal(size=(1, 1, 3, 3))
+    limit, (row, column) = 0.75, place
+    worst = np.zeros((10, 10))
+    worst[row : row + 3, column : column + 3] = limit * np.sign(kernel[0, 0]) * np.sign(bias)
+    worst = worst[1:-1, 1:-1]
+    # All logits are the same multiple of one hidden value: they attain the bound on the answer together.
+    dense = np.zeros((16, 64))
+    dense[:, 8 * row + column] = 1.5
+    calibration = random.uniform(-limit, limit, size=(20, 8, 8))
+    calibration[0, 0, 0] = limit
+    program = conv_square_dense(
+        kernel, [bias], dense, np.zeros(16), input_shape=(8, 8), calibration=calibration
+    )
+    assert program.signature.limit == limit
+    padded = np.pad(worst, 1)[row : row + 3, column : column + 3]
+    expected = 1.5 * ((kernel[0, 0] * padded).sum() + bias) ** 2
+    server, keys = Evaluator(program), SecretKeys.generate(program.signature)
+    request = keys.seal([worst])
+    answer = server.run(request, server.parse_keys(keys.evaluation_keys()))
+    assert keys.logits(answer, request) == pytest.approx(np.full((1, 16), expected), abs=1e-2)
 
 
 def test_the_largest_accepted_record_computes(server, public, keys):
     worst = SHIFT + np.sign(WEIGHT) * 31.9 / GAIN
-    assert keys.logits(server.run(keys.seal([worst]), public))[0, 0] == pytest.approx(
+    request = keys.seal([worst])
+    assert keys.logits(server.run(request, public), request)[0, 0] == pytest.approx(
         31.9 * np.abs(WEIGHT).sum() + 0.5, abs=1e-2
     )
 
@@ -119,24 +149,48 @@ def test_a_request_under_other_keys(program, server, public):
 
 
 def test_answers_are_checked(program, server, public, keys):
-    answer = server.run(keys.seal(RECORDS), public)
-    frame = decode(answer, Kind.ANSWER, most_parts=4, most_bytes=1 << 20)
+    request = keys.seal(RECORDS)
+    answer = server.run(request, public)
+    frame = decode(answer, Kind.ANSWER, most_parts=5, most_bytes=1 << 20)
+    named, *rows = frame.parts
 
     def code(**changes):
         with pytest.raises(PrivacyError) as caught:
-            keys.open(encode(dataclasses.replace(frame, **changes)))
+            keys.open(encode(dataclasses.replace(frame, **changes)), request)
         return caught.value.code
 
     assert code(program=bytes(32)) == "wrong_program"
     assert code(keys=bytes(32)) == "wrong_keys"
     assert code(parts=()) == "answer_invalid"
     assert code(parts=frame.parts * 2) == "too_many_records"
-    assert code(parts=(frame.parts[0][:-1],)) == "answer_invalid"
-    assert code(parts=(b"\xff" * len(frame.parts[0]),)) == "answer_invalid"
+    assert code(parts=(named,)) == "answer_invalid"
+    assert code(parts=(named, *rows[:-1])) == "answer_invalid"
+    assert code(parts=(named, *rows, rows[0])) == "answer_invalid"
+    assert code(parts=tuple(rows)) == "answer_invalid"
+    assert code(parts=(named[:-1], *rows)) == "answer_invalid"
+    assert code(parts=(named, rows[0][:-1], *rows[1:])) == "answer_invalid"
+    assert code(parts=(named, b"\xff" * len(rows[0]), *rows[1:])) == "answer_invalid"
     assert code(kind=Kind.REQUEST) == "frame_invalid"
     assert code(kind=Kind.SECRET_KEY) == "secret_key_refused"
     with pytest.raises(PrivacyError):
-        SecretKeys.generate(program.signature).open(answer)
+        SecretKeys.generate(program.signature).open(answer, request)
+
+
+def test_the_answer_to_an_earlier_request_is_refused(server, public, keys):
+    earlier, request = keys.seal(RECORDS), keys.seal(RECORDS)
+    answer = server.run(earlier, public)
+    assert keys.open(answer, earlier).shape == (3, 2)
+    with pytest.raises(PrivacyError, match="another request") as caught:
+        keys.open(answer, request)
+    assert caught.value.code == "answer_invalid"
+
+
+def test_an_answer_of_another_size_than_its_request_is_refused_for_that(server, public, keys):
+    request = keys.seal(RECORDS)
+    frame = decode(server.run(request, public), Kind.ANSWER, most_parts=5, most_bytes=1 << 20)
+    for rows in (frame.parts[:-1], (*frame.parts, frame.parts[-1])):
+        with pytest.raises(PrivacyError, match="more or fewer"):
+            keys.open(encode(dataclasses.replace(frame, parts=rows)), request)
 
 
 def test_what_is_no_ciphertext(server, public, keys, program):
@@ -188,7 +242,7 @@ def test_forged_requests_are_refused_or_answered(server, public, keys, data):
         answer = server.run(forged, public)
     except PrivacyError:
         return
-    assert np.isfinite(keys.open(answer)).all()
+    assert np.isfinite(keys.open(answer, forged)).all()
 
 
 def rebuilt(program, operations, **changes):

@@ -1,8 +1,7 @@
 """Learning a release from public records, and the model that reads what it lets through.
 
-At ε = 4, accuracy on held-out digits (and tumours) of a regression that reads the noised projection was .22
-(.89) with Laplace noise, .52 (.93) with PrivUnit on the sphere, and .80 (.92) with the finite codebook used
-here, whose ε is exact besides. No mechanism can exceed e^ε / (e^ε + classes - 1): .86 (.98).
+At ε = 4, four-fold cross-validation on the records to learn from gives a mean accuracy of .7865 on digits
+and .9046 on tumours. No mechanism can exceed e^ε / (e^ε + classes - 1): .86 and .98.
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
     load → clean → split → choose → fit → evaluate → export
 
-The held-out part is touched by `evaluate` alone.
+The held-out part is evaluated on and saved. Nothing is learnt from it and nothing chosen by it, neither here
+nor among a recipe's constants.
 """
 
 from __future__ import annotations

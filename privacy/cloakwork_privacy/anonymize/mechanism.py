@@ -76,15 +76,17 @@ class RandomizedResponse:
         """
         if not 0 < epsilon <= MAX_EPSILON:
             raise PrivacyError("release_invalid", f"Choose an ε above 0 and at most {MAX_EPSILON:g}.")
-        # A billionth is given back, so that no rounding on the way takes the result above what was asked for.
+        # A billionth is given back, for rounding on the way; close to certainty a last bit is worth more.
         odds = near * math.exp(epsilon - 1e-9)
-        return cls(size, near, math.floor(TOTAL * (odds / (odds + size - near))))
+        threshold = math.floor(TOTAL * (odds / (odds + size - near)))
+        while _epsilon(size, near, threshold) > epsilon:
+            threshold -= 1
+        return cls(size, near, threshold)
 
     @property
     def epsilon(self) -> float:
         """The local differential privacy of one answer, in nats."""
-        ratio = (self.threshold * (self.size - self.near)) / (self.near * (TOTAL - self.threshold))
-        return math.log(ratio)
+        return _epsilon(self.size, self.near, self.threshold)
 
     def law(self, near: NDArray[np.intp]) -> NDArray[np.float64]:
         """Give every codeword's probability of being the answer.
@@ -119,3 +121,8 @@ class RandomizedResponse:
         for index in sorted(near):
             chosen += index <= chosen
         return chosen
+
+
+def _epsilon(size: int, near: int, threshold: int) -> float:
+    # Whole numbers are divided once, so this is right to the last bits.
+    return math.log((threshold * (size - near)) / (near * (TOTAL - threshold)))

@@ -1,7 +1,9 @@
 """SEAL objects to bytes and back.
 
-SEAL's binding saves to and loads from paths only. A memory file stands in for the disk, so that neither a
-secret nor a megabyte of keys touches it.
+SEAL's binding saves to and loads from paths only. On Linux a memory file stands in for the disk, so that
+neither a secret nor a megabyte of keys touches it. A system without memory files gets a file of mode 0600,
+removed after use: in /dev/shm, which is memory, where there is one, else in the folder for temporary files.
+There the bytes of a secret key may stay on the disk after the file is gone; encrypt that disk.
 
 A SEAL stream is a 16-byte header (magic, header size, version, compression, reserved, total size) and a
 body. SEAL writes bodies zstd-compressed. What comes from outside is never such a stream: see `layout`.
@@ -32,6 +34,7 @@ _MAGIC: Final = 0xA15E
 _UNCOMPRESSED: Final = 0
 _ZSTD: Final = 2
 _WINDOW: Final = 1 << 23  # SEAL compresses at zstd's default level, whose window is 2 MiB.
+_MEMORY: Final = "/dev/shm"  # noqa: S108 - a file in it gets a random name, and mode 0600
 _PLAINTEXT_HEAD: Final = 48  # A plaintext's parms_id, coefficient count and scale, before its data's header.
 
 
@@ -45,7 +48,8 @@ def _scratch() -> Iterator[tuple[int, str]]:
         finally:
             os.close(descriptor)
     else:
-        with tempfile.NamedTemporaryFile(prefix="cloakwork-") as file:  # created with mode 0600
+        folder = _MEMORY if os.access(_MEMORY, os.W_OK) else None
+        with tempfile.NamedTemporaryFile(prefix="cloakwork-", dir=folder) as file:  # created with mode 0600
             yield file.fileno(), file.name
 
 

@@ -14,6 +14,9 @@ Layout, little-endian:
 | ...       | the parts                                                |
 | 32        | SHA-256 of all the bytes before                          |
 
+The parts of a request are records, one each. The first part of an answer is the SHA-256 of the whole request
+frame that it answers; the records follow.
+
 The checksum finds accidents, not forgers: TLS and the API key answer for those. What the parts hold is
 judged by whoever parses them. This module needs neither numpy nor the encryption engine.
 """
@@ -55,7 +58,7 @@ class Label:
         kind: What it carries.
         program: SHA-256 digest of the program's signature, 32 bytes.
         keys: Fingerprint of the evaluation keys it belongs to, 32 bytes; zeros in evaluation keys.
-        count: Number of parts: in a request or an answer, the number of records.
+        count: Number of parts: in a request the number of records, in an answer one more.
     """
 
     kind: Kind
@@ -139,7 +142,7 @@ def decode(data: bytes, kind: Kind, *, most_parts: int, most_bytes: int) -> Fram
 
 
 def fingerprint(data: bytes) -> bytes:
-    """SHA-256 of a whole EVALUATION_KEYS frame: the name of those keys, 32 bytes."""
+    """SHA-256 of a whole frame, 32 bytes: how requests name their keys, and answers their request."""
     return hashlib.sha256(data).digest()
 
 

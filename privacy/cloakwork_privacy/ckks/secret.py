@@ -2,6 +2,11 @@
 
 The secret key decrypts everything its owner ever sealed. It lives in one file, readable by its owner only,
 together with the evaluation keys derived from it: one file, replaced atomically, cannot come apart.
+
+What `open` returns speaks of the secret key. A service that crafts its answers and learns what they open to,
+however rounded, reads the key off them (Li and Micciancio, "On the security of homomorphic encryption on
+approximate numbers", EUROCRYPT 2021, and any chosen-ciphertext attack). So never let the service, or anyone
+who may collude with it, see what `open` returned.
 """
 
 from __future__ import annotations
@@ -137,30 +142,40 @@ class SecretKeys:
         program = bytes.fromhex(signature.digest)
         return frames.encode(frames.Frame(frames.Kind.REQUEST, program, self._fingerprint, tuple(parts)))
 
-    def open(self, frame: bytes) -> NDArray[np.float64]:
+    def open(self, frame: bytes, request: bytes) -> NDArray[np.float64]:
         """Decrypts an ANSWER frame to outputs (n, *output_shape), float64, rounded to five digits.
+
+        Never let the service, or anyone who may collude with it, see what this returns: answers can be
+        crafted so that their opening, rounded or not, gives the secret key away.
+
+        Args:
+            frame: The answer.
+            request: What `seal` returned. The answer must name it and hold as many records, so that answers
+                cannot be mixed up; a service that means to lie is not found out by this.
 
         Raises:
             PrivacyError: `frame_invalid`, `wrong_program`, `wrong_keys`, `too_many_records`,
                 `answer_invalid`.
         """
-        return self._signature.finished(self.logits(frame))
+        return self._signature.finished(self.logits(frame, request))
 
-    def logits(self, frame: bytes) -> NDArray[np.float64]:
-        """As `open`, before finishing: (n, len(take)), float64, unrounded. Keep them to yourself."""
+    def logits(self, frame: bytes, request: bytes) -> NDArray[np.float64]:
+        """As `open`, before finishing: (n, len(take)), float64, unrounded. Keep them to yourself as well."""
         signature, ring = self._signature, self._ring
         most = 8 * 2 * signature.parameters.poly_degree
-        read = frames.decode(frame, frames.Kind.ANSWER, most_parts=signature.max_records, most_bytes=most)
+        read = frames.decode(frame, frames.Kind.ANSWER, most_parts=1 + signature.max_records, most_bytes=most)
         if read.program.hex() != signature.digest:
             raise PrivacyError(
                 "wrong_program", "This answer comes from another program; ask the one these keys fit."
             )
         if read.keys != self._fingerprint:
             raise PrivacyError("wrong_keys", "This answer is encrypted under other keys; open it with those.")
-        if not read.parts:
-            raise PrivacyError("answer_invalid", "The answer holds no record; ask again.")
+        if not read.parts or read.parts[0] != frames.fingerprint(request):
+            raise PrivacyError("answer_invalid", "This is the answer to another request; ask again.")
+        if len(read.parts) != 1 + frames.peek(request).count:
+            raise PrivacyError("answer_invalid", "The answer holds more or fewer records than the request.")
         rows = []
-        for part in read.parts:
+        for part in read.parts[1:]:
             plain = seal.Plaintext()
             self._decryptor.decrypt(answer.restore(ring, signature, part), plain)
             rows.append(answer.pick(signature, decode(ring, signature.packing, plain)))

@@ -2,7 +2,7 @@
 
 A client receives this from a server it does not trust. What it makes of it can only cost the server a wrong
 answer: parameters are judged here, records are encrypted under the client's own key before they leave, and
-every size is bounded.
+every size is bounded, that of the keys it asks for too.
 """
 
 from __future__ import annotations
@@ -29,7 +29,11 @@ Finish = Literal["softmax", "binary"]
 
 _MOST_BYTES: Final = 4 << 20
 _MOST_RECORDS: Final = 4096
-_DIGITS: Final = 5  # Released probabilities are rounded: exact decryptions would speak of the secret key.
+_MOST_DIMENSIONS: Final = 8
+_MOST_DEGREE: Final = 16384
+_MOST_KEY_BYTES: Final = 64 << 20  # What a client is willing to make and to upload for one program.
+_MOST_INTEGER_DIGITS: Final = 9
+_DIGITS: Final = 5  # The noise is in those after. It protects nothing: see `SecretKeys.open`.
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 
 
@@ -96,7 +100,7 @@ class Signature:
                 "program_invalid", f"A signature has at most {_MOST_BYTES} bytes; fetch it again."
             )
         try:
-            fields: dict[str, Any] = json.loads(data, parse_constant=_no_constant)
+            fields: dict[str, Any] = json.loads(data, parse_constant=_no_constant, parse_int=_integer)
             parameters = fields.pop("parameters")
             fields = {
                 name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()
@@ -181,13 +185,17 @@ class Signature:
         types = self._mistyped()
         if types:
             return [(f"{', '.join(types)} of the wrong type", True)]
+        # Next the sizes, as multiplying dimensions without bound takes quadratic time.
+        shapes = (self.input_shape, self.output_shape)
+        if self.parameters.poly_degree > _MOST_DEGREE or not all(map(_is_shape, shapes)):
+            return [("polynomial degree or shapes", True)]
         parameters, features = self.parameters, math.prod(self.input_shape)
         capacity = parameters.capacity(self.packing)
         logits = len(self.take)
         period = capacity if self.period is None else self.period
         outputs = (2,) if self.finish == "binary" else (logits,)
         return [
-            ("shapes", not self.input_shape or min(self.input_shape) < 1 or features > capacity),
+            ("shapes", features > capacity),
             ("shift or gain", not len(self.shift) == len(self.gain) == features),
             ("gather", not 0 < len(self.gather) <= capacity),
             ("gather", any(not -1 <= place < features for place in self.gather)),
@@ -208,9 +216,16 @@ class Signature:
             ("rotations", any(not 0 < step < parameters.slots for step in self.rotations)),
             ("rotations", len(set(self.rotations)) != len(self.rotations)),
             ("keys", (self.relinearise or bool(self.rotations)) and len(parameters.modulus_bits) == 1),
+            ("keys too large", self._key_bytes() > _MOST_KEY_BYTES),
             ("record count", not 1 <= self.max_records <= _MOST_RECORDS),
             ("circuit digest", not _SHA256.fullmatch(self.circuit)),
         ]
+
+    def _key_bytes(self) -> int:
+        """Size of the evaluation keys it asks for, to within their seeds and heads."""
+        parameters = self.parameters
+        switched = parameters.levels * (self.relinearise + len(self.rotations))
+        return (1 + switched) * len(parameters.modulus_bits) * parameters.poly_degree * 8
 
     def _mistyped(self) -> list[str]:
         """Fields of another type than declared: JSON says nothing of types."""
@@ -236,9 +251,20 @@ def _no_constant(name: str) -> Any:
     raise ValueError(name)
 
 
+def _integer(digits: str) -> int:
+    """Reading a long integer takes quadratic time; everything counted here is short."""
+    if len(digits) > _MOST_INTEGER_DIGITS:
+        raise ValueError("integer too long")
+    return int(digits)
+
+
 def _all(values: Any, kind: type) -> bool:
     """Whether this is a tuple of exactly this type: a bool is no int here, an int no float."""
     return isinstance(values, tuple) and all(type(value) is kind for value in values)
+
+
+def _is_shape(shape: tuple[int, ...]) -> bool:
+    return 1 <= len(shape) <= _MOST_DIMENSIONS and all(1 <= size <= _MOST_DEGREE for size in shape)
 
 
 def _is_period(period: int, slots: int) -> bool:

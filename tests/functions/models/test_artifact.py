@@ -3,16 +3,19 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import onnx
 import pytest
 import torch
+from safetensors.numpy import load_file as load_arrays
 from safetensors.torch import load_file
 from sklearn.metrics import accuracy_score, f1_score, precision_score, recall_score
 
 from cloakwork.wire import Mode
-from cloakwork_functions.models import NAMES, train
+from cloakwork_functions.models import NAMES, life_cycle, train
+from cloakwork_functions.models.data import Data
 from cloakwork_functions.models.digits import RECIPE as DIGITS
 from cloakwork_functions.models.tumor_risk import RECIPE as TUMOR_RISK
 
@@ -101,15 +104,36 @@ def test_the_graph_is_whole_and_says_nothing_of_its_builder(made, mode):
     assert b".py" not in path.read_bytes()
 
 
-def test_held_out_records_were_not_learnt_from(made):
-    recipe = RECIPES[made.card.name]
-    data, dropped = recipe.load().clean()
-    learn, held = data.split(0)
-    assert np.array_equal(held.records, made.held.records)
-    assert made.card.training["records"] == str(len(learn))
+@pytest.mark.parametrize("name", NAMES)
+def test_held_out_records_are_not_learnt_from(name, tmp_path, monkeypatch):
+    received = {}
+
+    def spying(stage, call):
+        def spy(*given, **named):
+            sets = [value for value in (*given, *named.values()) if isinstance(value, Data)]
+            received.setdefault(stage, []).extend(sets)
+            return call(*given, **named)
+
+        return spy
+
+    recipe = RECIPES[name]
+    for stage in ("choose", "fit", "learn_release", "fit_reader"):
+        monkeypatch.setattr(life_cycle, stage, spying(stage, getattr(life_cycle, stage)))
+    build, lower = spying("build", recipe.build), spying("lower", recipe.lower)
+    life_cycle.run(replace(recipe, build=build, lower=lower, epochs=1), tmp_path, seed=0)
+    held = {record.tobytes() for record in load_arrays(tmp_path / "heldout.safetensors")["records"]}
+    assert received.keys() == {"choose", "fit", "learn_release", "fit_reader", "build", "lower"}
+    for stage, sets in received.items():
+        seen = {record.tobytes() for data in sets for record in data.records}
+        assert len(seen) > 2 * len(held), stage
+        assert not seen & held, stage
+
+
+def test_a_quarter_of_the_records_is_held_out(made):
+    data, dropped = RECIPES[made.card.name].load().clean()
+    assert len(made.held) == pytest.approx(len(data) / 4, abs=1)
+    assert made.card.training["records"] == str(len(data) - len(made.held))
     assert made.card.training["records_dropped"] == str(dropped)
-    seen = {record.tobytes() for record in learn.records}
-    assert not any(record.tobytes() in seen for record in made.held.records)
 
 
 def test_records_fit_the_cards_input(made):

@@ -76,6 +76,14 @@ def test_calibration_matches_the_closed_form_and_never_exceeds_what_was_asked(ep
     assert 0 <= epsilon - response.epsilon <= 1e-6
 
 
+@pytest.mark.parametrize(
+    ("size", "near", "epsilon"), [(4096, 4095, 12.0), (4072, 4071, 12.0), (4096, 4095, 10.0)]
+)
+def test_close_to_certainty_too_no_more_than_what_was_asked_is_spent(size, near, epsilon):
+    response = RandomizedResponse.calibrate(epsilon, size=size, near=near)
+    assert 0 <= epsilon - response.epsilon <= 1e-6
+
+
 def test_one_near_codeword_is_k_ary_randomised_response():
     # Kairouz, Oh, Viswanath 2016: the truth with probability e^ε / (e^ε + k - 1).
     response = RandomizedResponse.calibrate(4.0, size=10, near=1)

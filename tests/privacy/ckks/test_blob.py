@@ -1,6 +1,9 @@
 import os
+import stat
 import struct
+import tempfile
 import tracemalloc
+from pathlib import Path
 
 import pytest
 import tenseal.sealapi as seal
@@ -25,6 +28,33 @@ def test_objects_survive_without_memory_files_too(ring, keys, memory, monkeypatc
     copy = seal.SecretKey()
     blob.load(copy, ring.seal, body)
     assert blob.dump(copy, kind.body_bytes) == body
+
+
+class Spy:
+    """Stands for a SEAL object, and looks at the file that it is to be saved to."""
+
+    def save(self, path):
+        self.path = Path(path)
+        self.mode = stat.S_IMODE(self.path.stat().st_mode)
+        self.path.write_bytes(b"secret")
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_without_memory_files_the_file_is_private_and_goes(shared, tmp_path, monkeypatch):
+    memory, disk = tmp_path / "memory", tmp_path / "disk"
+    for folder in (memory, disk) if shared else (disk,):
+        folder.mkdir()
+    monkeypatch.delattr(os, "memfd_create")
+    monkeypatch.setattr(blob, "_MEMORY", str(memory))
+    monkeypatch.setattr(tempfile, "tempdir", str(disk))
+    spy, loose = Spy(), os.umask(0)
+    try:
+        assert blob._save(spy) == b"secret"
+    finally:
+        os.umask(loose)
+    assert spy.path.parent == (memory if shared else disk)
+    assert spy.mode == 0o600
+    assert not spy.path.exists()
 
 
 def test_an_unknown_layout_of_seal_is_noticed(keys):

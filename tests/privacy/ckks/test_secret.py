@@ -59,8 +59,9 @@ def test_loaded_keys_are_the_same(keys, shallow, folder):
     assert loaded.fingerprint == keys.fingerprint
     assert loaded.evaluation_keys() == keys.evaluation_keys()
     server = Evaluator(shallow)
-    answer = server.run(keys.seal(RECORD), server.parse_keys(loaded.evaluation_keys()))
-    assert loaded.open(answer).tolist() == keys.open(answer).tolist()
+    request = keys.seal(RECORD)
+    answer = server.run(request, server.parse_keys(loaded.evaluation_keys()))
+    assert loaded.open(answer, request).tolist() == keys.open(answer, request).tolist()
 
 
 @pytest.mark.parametrize("loose", [0o640, 0o604, 0o660, 0o601])

@@ -97,13 +97,62 @@ def test_a_convolution_needs_few_keys():
     assert (names.count("rotate"), names.count("multiply_plain"), names.count("rescale")) == (10, 17, 1)
 
 
+def worst_images(layers, limit):
+    """For each hidden feature the image that drives it furthest: the kernel's signs, and the bias's."""
+    kernel, bias = (tensor.detach().numpy() for tensor in layers[0].parameters())
+    for channel, row, column in np.ndindex(len(kernel), 8, 8):
+        padded = np.zeros((10, 10))
+        padded[row : row + 3, column : column + 3] = np.sign(kernel[channel, 0]) * np.sign(bias[channel])
+        yield limit * padded[1:-1, 1:-1]
+
+
+def nearly_flat(depth):
+    """A layer whose weight and bias cancel on the calibration's image, but for one part in `depth`.
+
+    Other images that it accepts drive hidden values about `depth` times as far.
+    """
+    layers = network(1, 8, 8, 10)
+    with torch.no_grad():
+        layers[0].weight.zero_()
+        layers[0].weight[0, 0, 1, 1] = 1.0
+        layers[0].bias.fill_(-1.0)
+    return layers, np.full((1, 8, 8), 1 + 2 / depth)
+
+
 def test_no_accepted_input_wraps_around():
-    """The worst accepted image: every pixel at the limit, with the sign that hurts most."""
     layers = network(4, 8, 8, 10)
-    program = compiled(layers, RANDOM.uniform(size=(3, 8, 8)))
-    worst = np.sign(layers[0].weight.detach().numpy().sum()) * np.full((1, 8, 8), program.signature.limit)
-    for images in (worst, -worst):
-        assert in_the_clear(program, images) == pytest.approx(expected(layers, images), abs=1e-6)
+    program = compiled(layers, RANDOM.uniform(size=(3, 8, 8)), max_records=256)
+    images = np.array(list(worst_images(layers, program.signature.limit)))
+    assert in_the_clear(program, images) == pytest.approx(expected(layers, images), abs=1e-6)
+
+
+def test_hidden_values_close_to_the_modulus_are_computed():
+    """The square of the worst is 2**117 of the 2**119 that fit; the cipher in the clear refuses more."""
+    layers, flat = nearly_flat(1500)
+    program = compiled(layers, flat, max_records=64)
+    images = np.array(list(worst_images(layers, program.signature.limit)))
+    assert 2.0**117 < (1501 * program.signature.scale * 2.0**23) ** 2 < 2.0**118
+    assert in_the_clear(program, images) == pytest.approx(expected(layers, images), abs=1e-6)
+
+
+@pytest.mark.parametrize("depth", [2500, 1e4, 1e6])
+def test_hidden_values_beyond_the_modulus_are_refused(depth):
+    layers, flat = nearly_flat(depth)
+    with pytest.raises(ValueError, match="exceed the modulus"):
+        compiled(layers, flat)
+
+
+def test_pixels_that_calibration_never_shows_a_weight_are_counted():
+    """The one bright pixel is under the first tap of no window, but may be in a client's image."""
+    layers = network(1, 8, 8, 10)
+    with torch.no_grad():
+        layers[0].weight.zero_()
+        layers[0].weight[0, 0, 0, 0] = 1.0
+        layers[0].bias.zero_()
+    images = np.full((1, 8, 8), 1e-4)
+    images[0, 7, 7] = 1.0
+    with pytest.raises(ValueError, match="exceed the modulus"):
+        compiled(layers, images)
 
 
 def test_rows_of_zeros_among_the_weights_are_skipped():

@@ -79,8 +79,11 @@ def test_insecure_parameters_of_a_hostile_server_are_refused(deep, parameters):
         {"input_shape": [8, 9]},
         {"input_shape": [-8, -8]},
         {"input_shape": [0, 64]},
-        {"input_shape": [1 << 40, 1 << 40]},
+        {"input_shape": [1 << 20, 1 << 20]},
+        {"input_shape": [8, 8, *[1] * 7]},
         {"output_shape": [2]},
+        {"output_shape": [10, *[1] * 8]},
+        {"output_shape": []},
         {"output_shape": "ten"},
         {"shift": [0.0]},
         {"gain": [1] * 64},
@@ -124,6 +127,54 @@ def test_insecure_parameters_of_a_hostile_server_are_refused(deep, parameters):
 )
 def test_contradictions_of_a_hostile_server_are_refused(deep, change):
     assert refusal(Signature.from_json, spelled(deep, **change)) == "program_invalid"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"parameters": {"poly_degree": 10**60, "modulus_bits": [60]}},
+        {"max_records": 10**10},
+        {"gather": [10**4000]},
+    ],
+)
+def test_long_integers_are_not_even_read(deep, change):
+    assert refusal(Signature.from_json, spelled(deep, **change)) == "program_invalid"
+
+
+def test_long_shapes_are_not_multiplied(deep, monkeypatch):
+    """A million dimensions fit a signature, and their product takes minutes."""
+
+    def prod(factors):
+        assert len(factors) <= 8
+        assert max(factors) <= 16384
+        return multiply(factors)
+
+    multiply = math.prod
+    monkeypatch.setattr(math, "prod", prod)
+    for shape in ([99] * 9, [99999] * 4, [99] * 1_000_000):
+        for name in ("input_shape", "output_shape"):
+            assert refusal(Signature.from_json, spelled(deep, **{name: shape})) == "program_invalid"
+
+
+@pytest.mark.parametrize(("degree", "bits", "most"), [(8192, [60] * 3, 169), (16384, [60] * 7, 11)])
+def test_a_signature_asks_for_64_mebibytes_of_keys_at_most(deep, degree, bits, most):
+    """Half a kilobyte could make a client work for minutes and fill its memory and its disk."""
+    parameters = {"poly_degree": degree, "modulus_bits": bits}
+
+    def asking(count):
+        return spelled(deep, parameters=parameters, rotations=list(range(1, count + 1)))
+
+    assert len(Signature.from_json(asking(most)).rotations) == most
+    for count in (most + 1, degree // 2 - 1):
+        with pytest.raises(PrivacyError, match="keys too large") as caught:
+            Signature.from_json(asking(count))
+        assert caught.value.code == "program_invalid"
+
+
+def test_rings_larger_than_any_program_needs_are_refused(deep):
+    parameters = {"poly_degree": 32768, "modulus_bits": [60, 60, 60]}
+    with pytest.raises(PrivacyError, match="degree"):
+        Signature.from_json(spelled(deep, parameters=parameters))
 
 
 def test_keys_that_cannot_exist_are_refused(shallow):
