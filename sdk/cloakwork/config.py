@@ -5,18 +5,21 @@
     CLOAKWORK_PROFILE    table of the profile file to read; "default" unless set
     CLOAKWORK_CONFIG     the user's own folder; ~/.config/cloakwork unless set
 
-The folder holds `config.toml`, a table a profile with `base_url` and `api_key`, and `keys/`, the
-user's secret keys for encrypted calls.
+The folder holds `config.toml`, with `base_url` and `api_key` at its top or in a table named as the profile,
+and `keys/`, the user's secret keys for encrypted calls.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .errors import AuthError, ConfigError
+from .errors import AuthError, ConfigError, InputError
+
+ADDRESS = r"https?://(\[[0-9A-Fa-f:.]+\]|[^/\s?#:@\[\]]+)(:[0-9]{1,5})?(/[^\s?#]*)?"
 
 __all__ = ["Config", "config_folder", "resolve"]
 
@@ -64,10 +67,12 @@ def resolve(base_url: str | None = None, api_key: str | None = None, max_epsilon
             "No service address. Pass base_url, set CLOAKWORK_BASE_URL, or write base_url in "
             f'{folder / "config.toml"}; "local:" runs models in this process.',
         )
-    if address != "local:" and not re.fullmatch(r"https?://[^/\s?#]+(/[^\s?#]*)?", address):
+    if address != "local:" and not re.fullmatch(ADDRESS, address):
         raise ConfigError(
             "no_address", 'The service address must start with http:// or https://, or be "local:".'
         )
+    if not 0 < max_epsilon < math.inf:
+        raise InputError("bad_request", "max_epsilon must be a positive number.", param="max_epsilon")
     if key and not (key.isascii() and key.isprintable()):
         raise AuthError("wrong_key", "The API key holds characters that no key has; copy it again.")
     return Config(address.rstrip("/"), key, folder, max_epsilon)
@@ -80,9 +85,11 @@ def _profile(path: Path) -> dict[str, str]:
     import tomllib
 
     try:
-        table = tomllib.loads(path.read_text("utf-8")).get(name, {})
+        document = tomllib.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as failure:
-        raise ConfigError(
-            "bad_profile", f"{path} cannot be read as TOML: {type(failure).__name__}."
-        ) from None
-    return {k: v for k, v in table.items() if k in {"base_url", "api_key"} and isinstance(v, str)}
+        raise ConfigError("bad_profile", f"{path} cannot be read as TOML: {failure}") from None
+    profile = document | document.get(name, {})
+    known = {key: profile[key] for key in ("base_url", "api_key") if key in profile}
+    if not all(isinstance(value, str) for value in known.values()):
+        raise ConfigError("bad_profile", f"base_url and api_key in {path} must be strings.")
+    return known

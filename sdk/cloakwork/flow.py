@@ -8,6 +8,7 @@ flows, so retries, key uploads and deadlines are written once.
 from __future__ import annotations
 
 import json
+import math
 import random
 import threading
 import time
@@ -230,6 +231,10 @@ class Deadline:
     """The moment a whole call must be over, retries included."""
 
     def __init__(self, seconds: float) -> None:
+        if not 0 < seconds < math.inf:
+            raise InputError(
+                "bad_request", "deadline must be a positive number of seconds.", param="deadline"
+            )
         self.seconds = seconds
         self.end = time.monotonic() + seconds
 

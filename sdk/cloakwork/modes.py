@@ -188,7 +188,7 @@ def _check_bounds(records: NDArray[Any], info: ModelInfo) -> None:
     if records.dtype.kind not in NUMERIC or records.size == 0:
         return
     if (low is not None and records.min() < low) or (high is not None and records.max() > high):
-        raise InputError("out_of_range", f"Values must lie between {low} and {high}, as the card says.")
+        raise InputError("out_of_range", f"Values must be {info.card.input.bounds}, as the card says.")
 
 
 def _json(value: Any) -> bytes:

@@ -82,13 +82,14 @@ class HttpTransport:
     def __init__(self, base_url: str) -> None:
         import httpx
 
+        self._address = base_url
         limits = httpx.Limits(max_connections=POOL_SIZE, max_keepalive_connections=POOL_SIZE)
         self._client = httpx.Client(base_url=base_url, limits=limits, headers={"accept-encoding": "identity"})
 
     def send(self, request: Request) -> Response:
         end = time.monotonic() + request.timeout
         with (
-            _translated(),
+            _translated(self._address),
             self._client.stream(
                 request.method,
                 request.path,
@@ -116,6 +117,7 @@ class AsyncHttpTransport:
     def __init__(self, base_url: str) -> None:
         import httpx
 
+        self._address = base_url
         limits = httpx.Limits(max_connections=POOL_SIZE, max_keepalive_connections=POOL_SIZE)
         self._client = httpx.AsyncClient(
             base_url=base_url, limits=limits, headers={"accept-encoding": "identity"}
@@ -124,7 +126,7 @@ class AsyncHttpTransport:
     async def send_async(self, request: Request) -> Response:
         import asyncio
 
-        with _translated():
+        with _translated(self._address):
             async with asyncio.timeout(request.timeout):
                 answer = await self._client.request(
                     request.method,
@@ -140,7 +142,7 @@ class AsyncHttpTransport:
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
+def _translated(address: str) -> Iterator[None]:
     import httpx
 
     try:
@@ -150,5 +152,5 @@ def _translated() -> Iterator[None]:
     except httpx.HTTPError as failure:
         raise TransportError(
             "connection_failed",
-            f"The service could not be reached ({type(failure).__name__}); is the address right?",
+            f"{address} could not be reached ({type(failure).__name__}); is the address right?",
         ) from failure

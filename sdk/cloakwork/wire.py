@@ -126,6 +126,13 @@ class Tensor:
     minimum: float | None = None
     maximum: float | None = None
 
+    @property
+    def bounds(self) -> str:
+        """The bounds in words, for messages."""
+        low = "" if self.minimum is None else f"at least {self.minimum:g}"
+        high = "" if self.maximum is None else f"at most {self.maximum:g}"
+        return " and ".join(part for part in (low, high) if part)
+
 
 @dataclass(frozen=True)
 class Offer:

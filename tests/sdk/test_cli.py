@@ -8,11 +8,12 @@ from conftest import CLI
 
 
 @pytest.fixture
-def run(server, config):
+def run(server, config, tmp_path):
     environment = os.environ | {
         "CLOAKWORK_BASE_URL": server.address,
         "CLOAKWORK_API_KEY": server.key,
         "CLOAKWORK_CONFIG": str(config),
+        "CLOAKWORK_HOME": str(tmp_path / "home"),
     }
 
     def run(*arguments, text=None):
@@ -72,3 +73,22 @@ def test_failures_are_one_line_and_status_1(run, arguments, text, code):
 def test_the_help_names_every_command(run):
     help_text = run("--help").stdout
     assert all(command in help_text for command in ("serve", "train", "publish", "models", "run", "keys"))
+
+
+def test_a_port_in_use_is_one_line(run, server):
+    done = run("serve", "--port", server.port)
+    assert done.returncode == 1
+    assert f"port {server.port}" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_whole_key_given_for_a_prefix_is_not_printed_back(run, server):
+    done = run("keys", "revoke", server.key)
+    assert done.returncode == 1
+    assert server.key not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("seconds", ["nan", "-1", "0", "inf"])
+def test_a_deadline_that_is_none_is_refused(run, seconds):
+    done = run("run", "tumor-risk", "-", "--deadline", seconds, text="[1]")
+    assert "[bad_request]" in done.stderr

@@ -48,8 +48,10 @@ def run(arguments: Namespace) -> int:
 
 def _revoke(keys: Keys, prefix: str) -> int:
     if keys.revoke(prefix):
+        Console().print(f"Revoked {prefix}.")
         return 0
-    Console(stderr=True).print(f"No live key has the prefix {prefix}; `cloakwork keys list` shows them.")
+    # What was given is not repeated: it may be a whole key.
+    Console(stderr=True).print("No live key has that prefix; `cloakwork keys list` shows them.")
     return 1
 
 

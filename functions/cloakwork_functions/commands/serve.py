@@ -58,7 +58,12 @@ def run(arguments: Namespace) -> int:
         server_header=False,
         date_header=False,
     )
-    with socket.create_server((arguments.host, arguments.port), backlog=BACKLOG) as listener:
+    try:
+        listener = socket.create_server((arguments.host, arguments.port), backlog=BACKLOG)
+    except (OSError, OverflowError) as failure:
+        Console(stderr=True).print(f"Cannot listen on {arguments.host}, port {arguments.port}: {failure}")
+        return 1
+    with listener:
         address = f"http://{arguments.host}:{listener.getsockname()[1]}"
         models = ", ".join(info.model for info in Registry(home.registry).list()) or "nothing yet"
         Console().print(f"cloakwork serves {models} at {address}", soft_wrap=True)

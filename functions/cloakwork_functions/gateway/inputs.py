@@ -23,11 +23,12 @@ DECODER = msgspec.json.Decoder(RunInput)
 
 
 class Expected(NamedTuple):
-    """What a mode of a model takes: the shape of one record, bounds, and most records in a call."""
+    """What a mode of a model takes: the shape of one record, bounds (also in words), most records."""
 
     shape: tuple[int, ...]
     minimum: float | None
     maximum: float | None
+    bounds: str
     max_records: int
 
 
@@ -142,7 +143,7 @@ def _checked(array: NDArray[Any], expected: Expected) -> NDArray[np.float32]:
     low, high = expected.minimum, expected.maximum
     if (low is not None and least < low) or (high is not None and greatest > high):
         raise InputError(
-            "out_of_range", f"Values must lie between {low} and {high}, as the card says.", param="input"
+            "out_of_range", f"Values must be {expected.bounds}, as the card says.", param="input"
         )
     return array.astype("<f4", copy=False)
 

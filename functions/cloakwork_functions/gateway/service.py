@@ -163,9 +163,9 @@ class Service:
     def _plain(self, info: ModelInfo, offer: Offer, mode: Mode, media: str, body: bytes) -> tuple[Call, bool]:
         schema = info.card.input
         expected = (
-            Expected(schema.shape, schema.minimum, schema.maximum, offer.max_records)
+            Expected(schema.shape, schema.minimum, schema.maximum, schema.bounds, offer.max_records)
             if mode is Mode.PLAINTEXT
-            else Expected(offer.wire, None, None, offer.max_records)
+            else Expected(offer.wire, None, None, "", offer.max_records)
         )
         records = read_records(body, media, expected)
         return Call(self.registry.artifact(info.digest), mode, records.body, records.count), records.batched

@@ -137,8 +137,12 @@ class Registry:
             shutil.copytree(folder, copy, symlinks=False)
             digest = write_manifest(copy)
             target = self._artifacts / digest
+            if target.exists() and not _sound(target, digest):
+                # Publishing the same bytes again is how a damaged artifact is mended.
+                target.rename(Path(scratch) / "damaged")
             if not target.exists():
                 copy.rename(target)
+        self._opened.pop(digest, None)
         return Artifact.open(target, digest)
 
     def _changed(self, name: str) -> int | None:
@@ -165,6 +169,14 @@ class Registry:
         with (self._models / ".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
+
+
+def _sound(folder: Path, digest: str) -> bool:
+    try:
+        Artifact.open(folder, digest)
+    except ServerError:
+        return False
+    return True
 
 
 def _version(index: Index, wanted: str) -> int | None:

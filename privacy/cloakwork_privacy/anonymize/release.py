@@ -143,7 +143,9 @@ class Release:
         if records.shape[1:] != self.input_shape or records.ndim != len(self.input_shape) + 1:
             raise PrivacyError(
                 "wrong_shape",
-                f"Records have shape {records.shape}; this model takes (n, *{self.input_shape}).",
+                f"Records must have the shape {('n', *self.input_shape)}, not {records.shape}.".replace(
+                    "'", ""
+                ),
             )
         with np.errstate(over="ignore"):
             narrow = records.astype(np.float32)

@@ -32,6 +32,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except CloakworkError as failure:
         print(f"cloakwork: {failure}", file=sys.stderr)  # noqa: T201
         return 1
+    except OSError as failure:
+        where = f": {failure.filename}" if failure.filename else ""
+        print(f"cloakwork: {failure.strerror or failure}{where}", file=sys.stderr)  # noqa: T201
+        return 1
     except KeyboardInterrupt:
         return 130
     return status

@@ -36,7 +36,8 @@ def run(arguments: Namespace) -> int:
 
 
 def _print(info: ModelInfo) -> None:
-    print(f"{info.model}@{info.version}  {info.card.summary}")  # noqa: T201
+    aliases = f" ({', '.join(info.aliases)})" if info.aliases else ""
+    print(f"{info.model}@{info.version}{aliases}  {info.card.summary}")  # noqa: T201
     for mode, offer in info.card.modes.items():
         epsilon = f", ε = {offer.epsilon:g} a record" if offer.epsilon else ""
         line = f"  {mode:<11} accuracy {offer.accuracy:.3f}, ${usd(offer.price_nano_usd):f} a record{epsilon}"

@@ -27,7 +27,7 @@ def configure(parser: ArgumentParser) -> None:
     parser.add_argument("input", help="a .json or .npy file, or - for JSON on standard input")
     parser.add_argument(
         "--privacy",
-        choices=list(Mode),
+        choices=[mode.value for mode in Mode],
         default=Mode.PLAINTEXT,
         help="what the server may see (default: %(default)s)",
     )

@@ -4,6 +4,7 @@ from dataclasses import replace
 import msgspec
 import pytest
 
+from cloakwork.cli import main
 from cloakwork.errors import CloakworkError
 from cloakwork_functions.registry import Artifact, Registry, write_manifest
 
@@ -115,3 +116,20 @@ def test_a_tampered_model_leaves_the_others_listed(registry, folder, trained, ca
     fresh = Registry(registry._models.parent)
     assert [info.model for info in fresh.list()] == ["digits"]
     assert "tumor-risk is not served" in caplog.text
+
+
+def test_publishing_the_same_bytes_again_mends_a_damaged_artifact(registry, folder):
+    info = registry.publish(folder)
+    graph = registry._artifacts / info.digest / "plaintext" / "model.onnx"
+    graph.write_bytes(b"damaged")
+    assert Registry(registry._models.parent).publish(folder) == info
+    assert Artifact.open(registry._artifacts / info.digest, info.digest).digest == info.digest
+
+
+@pytest.mark.parametrize("name", ["plaintext/model.onnx", "encrypted/circuit.json", "card.json"])
+def test_the_publish_command_refuses_what_no_worker_could_run(folder, tmp_path, monkeypatch, capsys, name):
+    monkeypatch.setenv("CLOAKWORK_HOME", str(tmp_path / "home"))
+    (folder / name).write_bytes(b"garbage")
+    assert main(["publish", str(folder)]) == 1
+    assert "Not published" in capsys.readouterr().err
+    assert not (tmp_path / "home").exists()
