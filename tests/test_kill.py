@@ -12,6 +12,7 @@ import httpx
 import numpy as np
 from conftest import serving
 
+from cloakwork import Client
 from cloakwork.errors import CloakworkError
 
 
@@ -91,7 +92,7 @@ def test_a_call_repeated_after_its_gateway_died_is_answered_and_charged_once(fre
         wait_for(lambda: sum(kind == "hold" for _, kind, _ in entries(fresh_home)) == 2)
         server.kill()
         call.join(60)
-    with serving(fresh_home, tmp_path / "log") as server, server.client() as client:
+    with serving(fresh_home, tmp_path / "log") as after, Client(after.address, server.key) as client:
         answer = client.run("digits", records, privacy="encrypted", idempotency_key="the one", deadline=20.0)
     settled = [(run, amount) for run, kind, amount in entries(fresh_home) if kind == "settle"]
     assert len(settled) == 2

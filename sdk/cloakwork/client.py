@@ -66,6 +66,8 @@ class Client:
             privacy: `plaintext`, `anonymized` or `encrypted`.
             deadline: seconds the whole call may take.
             idempotency_key: names the call, so that making it again is charged once; made here unless given.
+                Anonymized and encrypted records are sealed anew each time, so there it can be used again only
+                after a call that failed.
 
         Raises:
             CloakworkError: see `cloakwork.errors` for the tree.

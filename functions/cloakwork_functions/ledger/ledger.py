@@ -183,6 +183,8 @@ def _earlier(connection: sqlite3.Connection, holds: dict[int, Hold]) -> dict[int
 
 def _repeat(hold: Hold, run: str, mac: str | None, end: str | None) -> str | CloakworkError | None:
     """Say what becomes of a call made before: nothing special if that one failed and was released."""
+    if end == "release":
+        return None
     if mac != hold.mac:
         return InputError(
             "idempotency_mismatch",
@@ -192,7 +194,7 @@ def _repeat(hold: Hold, run: str, mac: str | None, end: str | None) -> str | Clo
         return BusyError(
             "in_flight", "The first call with this idempotency key has not ended; wait for it.", retry_after=1
         )
-    return run if end == "settle" else None
+    return run
 
 
 def _insert_holds(connection: sqlite3.Connection, holds: Iterable[Hold]) -> None:

@@ -141,12 +141,8 @@ class Release:
         if records.dtype.kind not in "fiu":
             raise PrivacyError("wrong_dtype", "Records hold something else than real numbers; convert them.")
         if records.shape[1:] != self.input_shape or records.ndim != len(self.input_shape) + 1:
-            raise PrivacyError(
-                "wrong_shape",
-                f"Records must have the shape {('n', *self.input_shape)}, not {records.shape}.".replace(
-                    "'", ""
-                ),
-            )
+            wanted = ", ".join(map(str, ("n", *self.input_shape)))
+            raise PrivacyError("wrong_shape", f"Records must have the shape ({wanted}), not {records.shape}.")
         with np.errstate(over="ignore"):
             narrow = records.astype(np.float32)
         if not np.isfinite(narrow).all():

@@ -107,7 +107,7 @@ def test_two_of_the_same_in_one_batch_are_held_once(ledger, path):
 def test_a_repeat_of_a_failed_call_is_a_new_call(ledger):
     async def call():
         await ledger.release(await hold(ledger, "r1", idempotency="k"))
-        return await hold(ledger, "r2", idempotency="k")
+        return await hold(ledger, "r2", idempotency="k", body=b"sealed anew")
 
     assert asyncio.run(call()) == "r2"
 
