@@ -20,16 +20,13 @@ if TYPE_CHECKING:
 __all__ = ["Memory", "body_size", "header", "query", "read_body", "send_answer", "send_json"]
 
 BODY_SECONDS = 60.0
+SMALL_BODY = 64 << 10
 
 
 def header(scope: Scope, name: str) -> str | None:
     """Find a header by its lower-case name."""
-    wanted = name.encode()
-    pairs: list[tuple[bytes, bytes]] = scope["headers"]
-    for key, value in pairs:
-        if key == wanted:
-            return value.decode("latin-1")
-    return None
+    value: bytes | None = scope["header_map"].get(name.encode())
+    return None if value is None else value.decode("latin-1")
 
 
 def query(scope: Scope, name: str, default: str) -> str:
@@ -74,24 +71,27 @@ def body_size(scope: Scope, limit: int) -> int:
     return int(announced)
 
 
-async def read_body(receive: Receive, limit: int) -> bytes:
-    """Read a body of at most `limit` bytes.
+async def read_body(receive: Receive, size: int) -> bytes:
+    """Read a body of at most `size` bytes.
+
+    A large one has a minute to arrive, because memory is reserved for it; a small one that never comes holds
+    up nothing but its connection.
 
     Raises:
         InputError: `body_too_large` or, when the caller hung up or stalls, `bad_request`.
     """
     chunks: list[bytes] = []
-    size = 0
+    arrived = 0
     try:
-        async with asyncio.timeout(BODY_SECONDS):
+        async with asyncio.timeout(BODY_SECONDS if size > SMALL_BODY else None):
             while True:
                 message = await receive()
                 if message["type"] == "http.disconnect":
                     raise InputError("bad_request", "The body ended early.")
                 chunks.append(message.get("body", b""))
-                size += len(chunks[-1])
-                if size > limit:
-                    raise _too_large(limit)
+                arrived += len(chunks[-1])
+                if arrived > size:
+                    raise _too_large(size)
                 if not message.get("more_body"):
                     return b"".join(chunks)
     except TimeoutError:

@@ -40,6 +40,7 @@ class RequestMiddleware:
             return
         began = time.perf_counter()
         request_id = scope["request_id"] = _name()
+        scope["header_map"] = dict(scope["headers"])
         status = 0
         code = "-"
         name = Header.REQUEST_ID.encode()

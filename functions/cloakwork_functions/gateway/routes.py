@@ -76,8 +76,9 @@ class Api:
         caller = Caller(scope["request_id"], self._account(scope), _idempotency(scope), _timeout(scope))
         mode = Mode(query(scope, "privacy", Mode.PLAINTEXT))
         media = (header(scope, "content-type") or "").partition(";")[0].strip()
-        with self._memory.reserve(body_size(scope, BODY_BYTES)):
-            body = await read_body(receive, BODY_BYTES)
+        size = body_size(scope, BODY_BYTES)
+        with self._memory.reserve(size):
+            body = await read_body(receive, size)
             answer = await self._service.run(caller, scope["path_params"]["model"], mode, media, body)
         await _send(send, answer, header(scope, "accept") or "")
 
@@ -102,8 +103,9 @@ class Api:
         account = self._account(scope)
         model, fingerprint = scope["path_params"]["model"], scope["path_params"]["fingerprint"]
         if scope["method"] == "PUT":
-            with self._memory.reserve(body_size(scope, KEYS_BYTES)):
-                frame = await read_body(receive, KEYS_BYTES)
+            size = body_size(scope, KEYS_BYTES)
+            with self._memory.reserve(size):
+                frame = await read_body(receive, size)
                 await self._service.accept_keys(account, model, fingerprint, frame)
         elif not self._service.keystore.has(account, fingerprint):
             raise NotFoundError("unknown_path", "These evaluation keys are not here; upload them.")
