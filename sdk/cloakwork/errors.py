@@ -132,6 +132,7 @@ CODES: dict[str, Code] = {
     "bad_profile": Code(400, ConfigError, "Unreadable profile file"),
     "foreign_answer": Code(502, ConfigError, "Not a cloakwork service"),
     "epsilon_too_large": Code(400, PrivacyError, "More privacy asked for than you allow"),
+    "other_schema": Code(503, ConfigError, "Database of another version"),
     "extra_missing": Code(400, ConfigError, "An optional package is not installed"),
     "connection_failed": Code(503, TransportError, "Connection failed"),
     "deadline_exceeded": Code(504, DeadlineError, "Out of time"),

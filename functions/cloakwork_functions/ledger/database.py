@@ -14,7 +14,7 @@ from contextlib import suppress
 from importlib.resources import files
 from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
-from cloakwork.errors import BusyError
+from cloakwork.errors import BusyError, ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,21 +22,37 @@ if TYPE_CHECKING:
 
 __all__ = ["Writer", "open_database"]
 
+SCHEMA_VERSION = 1
+
 J = TypeVar("J")
 R = TypeVar("R")
 
 
 def open_database(path: Path) -> sqlite3.Connection:
-    """Open the database, readable by its owner alone, and create what is missing in it."""
+    """Open the database, readable by its owner alone; make its tables if it has none.
+
+    Raises:
+        ConfigError: `other_schema`.
+    """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     path.touch(mode=0o600)
     connection = sqlite3.connect(path, isolation_level=None, timeout=5.0, check_same_thread=False)
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA foreign_keys = ON")
-    if not connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'secrets'").fetchone():
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version == 0:
         schema = (files(__package__) / "schema.sql").read_text("utf-8")
-        connection.executescript(f"BEGIN IMMEDIATE; {schema}; COMMIT;")
+        connection.executescript(
+            f"BEGIN IMMEDIATE; {schema}; PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
+        )
+    elif version != SCHEMA_VERSION:
+        connection.close()
+        raise ConfigError(
+            "other_schema",
+            f"{path} was written by another version (schema {version}, this is {SCHEMA_VERSION}); "
+            "use that version, or move the file aside to begin new books.",
+        )
     return connection
 
 

@@ -9,7 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from cloakwork.errors import BusyError, InputError
+from cloakwork.errors import BusyError, ConfigError, InputError
 from cloakwork.wire import Mode
 from cloakwork_functions.ledger import Charge, Ledger
 from cloakwork_functions.ledger.database import open_database
@@ -212,6 +212,14 @@ def test_a_locked_database_is_busy_and_recovers_by_itself(ledger, path):
     other.execute("ROLLBACK")
     other.close()
     assert asyncio.run(hold(ledger)) == "r1"
+
+
+def test_books_of_another_version_are_refused_by_name(path):
+    connection = sqlite3.connect(path)
+    connection.execute("PRAGMA user_version = 99")
+    connection.close()
+    with pytest.raises(ConfigError, match="schema 99"):
+        Ledger(path)
 
 
 def test_bodies_are_not_stored(ledger, path):
