@@ -78,7 +78,7 @@ def test_a_convolution_computes(tmp_path):
     keys = SecretKeys.generate(server.signature)
     request = keys.seal(images)
     answer = server.run(request, server.parse_keys(keys.evaluation_keys()))
-    assert np.abs(keys.logits(answer, request) - expected).max() < 1e-3
+    assert np.abs(keys.logits(answer, request) - expected).max() < 5e-3
     chances = np.exp(expected) / np.exp(expected).sum(axis=1, keepdims=True)
     assert keys.open(answer, request) == pytest.approx(chances, abs=1e-3)
 
