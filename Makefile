@@ -3,8 +3,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 PEERS := .venv-peers/.installed
+CONCRETE := .venv-concrete/.installed
 
-.PHONY: demo test lint types imports unit bench serve clean
+.PHONY: demo test lint types imports unit bench bench-concrete serve clean
 
 demo: $(INSTALLED)
 	$(BIN)/python examples/demo.py
@@ -27,12 +28,23 @@ unit: $(INSTALLED)
 bench: $(INSTALLED) $(PEERS)
 	$(BIN)/python bench/sdk_import.py
 	$(BIN)/python bench/plaintext_rps.py
+	$(BIN)/python bench/encrypted_lr.py
+	$(BIN)/python bench/encrypted_cnn.py
+	$(BIN)/python bench/encrypted_mlp.py
+	$(BIN)/python bench/encrypted_calls.py
+	$(BIN)/python bench/encrypted_theft.py
+	$(BIN)/python bench/encrypted_workers.py
+	$(BIN)/python bench/encrypted_hostile.py
+
+# Concrete-ML is measured too where it is installed. It brings 6 GB along, so it is only when asked for.
+bench-concrete: $(INSTALLED) $(CONCRETE)
+	$(BIN)/python bench/encrypted_mlp.py
 
 serve: $(INSTALLED)
 	$(BIN)/cloakwork serve
 
 clean:
-	rm -rf build .venv .venv-peers
+	rm -rf build .venv .venv-peers .venv-concrete
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -43,4 +55,9 @@ $(INSTALLED): pyproject.toml constraints.txt
 $(PEERS): bench/peers/requirements.txt
 	$(PYTHON) -m venv .venv-peers
 	.venv-peers/bin/pip install --quiet --requirement bench/peers/requirements.txt
+	touch $@
+
+$(CONCRETE): bench/peers/requirements-concrete.txt
+	$(PYTHON) -m venv .venv-concrete
+	.venv-concrete/bin/pip install --quiet --requirement bench/peers/requirements-concrete.txt
 	touch $@

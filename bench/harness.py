@@ -1,7 +1,8 @@
 """What every bench shares: turns taken with a peer, medians, and the file that is written.
 
 A figure is the median over rounds; a ratio is the median of the rounds' own ratios, so that a machine
-whose speed drifts moves both sides alike. `ratio` above 1 always means better than the peer.
+whose speed drifts moves both sides alike. `ratio` above 1 always means better than the peer. A figure without
+a peer has neither.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ import json
 import os
 import signal
 import statistics
+import sys
+import time
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent.parent
 OUTPUT = ROOT / "build" / "bench"
 PEERS_PYTHON = ROOT / ".venv-peers" / "bin" / "python"
+CONCRETE_PYTHON = ROOT / ".venv-concrete" / "bin" / "python"  # There only when asked for: it takes 6 GB.
 
 
 @dataclass(frozen=True)
@@ -35,9 +39,9 @@ class Figure:
     name: str
     value: float
     unit: str
-    peer: str
-    peer_value: float
-    ratio: float
+    peer: str | None
+    peer_value: float | None
+    ratio: float | None
     n: int
     note: str
 
@@ -47,6 +51,23 @@ def in_turns(
 ) -> list[tuple[float, float]]:
     """Measure both sides, one after the other, `rounds` times."""
     return [(ours(), theirs()) for _ in track(range(rounds), "measuring")]
+
+
+def cpu(work: Callable[[], object], times: int = 1) -> float:
+    """CPU seconds that `work` takes, the median of so many times. All threads of this process count."""
+    taken = []
+    for _ in range(times):
+        began = time.process_time()
+        work()
+        taken.append(time.process_time() - began)
+    return statistics.median(taken)
+
+
+def one_thread() -> None:
+    """Keep the libraries loaded so far to one thread: what is compared is work, not cores."""
+    from threadpoolctl import threadpool_limits
+
+    threadpool_limits(1)
 
 
 @contextmanager
@@ -69,6 +90,11 @@ def more_is_better(pairs: list[tuple[float, float]], name: str, unit: str, peer:
     return _figure(pairs, [our / their for our, their in pairs], name, unit, peer, note)
 
 
+def alone(values: list[float], name: str, unit: str, note: str) -> Figure:
+    """Give a figure that has no peer: the median."""
+    return Figure(name, statistics.median(values), unit, None, None, None, len(values), note)
+
+
 def write(name: str, figures: list[Figure]) -> None:
     """Write build/bench/NAME.json and show it."""
     OUTPUT.mkdir(parents=True, exist_ok=True)
@@ -76,9 +102,15 @@ def write(name: str, figures: list[Figure]) -> None:
     (OUTPUT / f"{name}.json").write_text(json.dumps(rows, indent=1) + "\n")
     table = Table("figure", "ours", "peer", "ratio", "n", "note")
     for figure in figures:
-        ours, theirs = f"{figure.value:.4g} {figure.unit}", f"{figure.peer_value:.4g} ({figure.peer})"
-        table.add_row(figure.name, ours, theirs, f"{figure.ratio:.1f}x", str(figure.n), figure.note)
-    Console().print(table)
+        theirs = "" if figure.peer is None else f"{figure.peer_value:.4g} ({figure.peer})"
+        ratio = "" if figure.ratio is None else f"{figure.ratio:.1f}x"
+        table.add_row(figure.name, _shown(figure), theirs, ratio, str(figure.n), figure.note)
+    Console(width=None if sys.stdout.isatty() else 150).print(table)
+
+
+def _shown(figure: Figure) -> str:
+    number = f"{figure.value:,.0f}" if figure.unit == "bytes" else f"{figure.value:.4g}"
+    return f"{number} {figure.unit}"
 
 
 def _figure(pairs: list[tuple[float, float]], ratios: list[float], *what: str) -> Figure:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -16,13 +15,10 @@ import tempfile
 import time
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
+from gateway import Server, gateway, published
 from harness import PEERS_PYTHON, ROOT, in_turns, more_is_better, paused, write
-
-from cloakwork_functions.home import Home
-from cloakwork_functions.models import train
-from cloakwork_functions.registry import Registry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,12 +26,11 @@ if TYPE_CHECKING:
 ROUNDS = 5
 SECONDS = 4.0
 RECORD = {"input": [0.5] * 30}
-HOME = Home(ROOT / "build" / "home")
 
 
 def main() -> None:
-    graph = model()
-    with tempfile.TemporaryDirectory() as scratch, ours(Path(scratch)) as us:
+    graph = published("tumor-risk") / "plaintext" / "model.onnx"
+    with tempfile.TemporaryDirectory() as scratch, gateway(Path(scratch)) as us:
         request = post("/v1/models/tumor-risk/run", us.key)
         figures = []
         for batch in (1, 32):
@@ -48,51 +43,6 @@ def main() -> None:
             note = f"32 connections, JSON, two durable ledger commits a call; LitServe batches {batch}"
             figures.append(more_is_better(pairs, "gateway.plaintext_rps", "requests/s", "LitServe", note))
     write("plaintext_rps", [min(figures, key=lambda figure: figure.ratio)])
-
-
-class Server(NamedTuple):
-    """A server under test."""
-
-    process: subprocess.Popen[Any]
-    port: int
-    key: str = ""
-
-
-def model() -> Path:
-    """Give the graph of tumor-risk, trained and published if it is not yet."""
-    registry = Registry(HOME.registry)
-    if not any(info.model == "tumor-risk" for info in registry.list()):
-        with tempfile.TemporaryDirectory() as scratch:
-            train("tumor-risk", Path(scratch) / "artifact")
-            registry.publish(Path(scratch) / "artifact")
-    digest = registry.resolve("tumor-risk").digest
-    return registry.artifact(digest).folder / "plaintext" / "model.onnx"
-
-
-@contextmanager
-def ours(scratch: Path) -> Iterator[Server]:
-    """Run our gateway on a registry shared with `build/home` and a ledger of its own."""
-    (scratch / "registry").symlink_to(HOME.registry)
-    environment = {**os.environ, "CLOAKWORK_HOME": str(scratch)}
-    command = [sys.executable, "-m", "cloakwork.cli"]
-    made = subprocess.run(
-        [*command, "keys", "create"], env=environment, check=True, capture_output=True, text=True
-    )
-    server = subprocess.Popen(
-        [*command, "serve", "--port", "0", "--quiet"],
-        env=environment,
-        stdout=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    try:
-        assert server.stdout is not None
-        found = re.search(r":(\d+)\s*$", server.stdout.readline())
-        assert found is not None
-        yield Server(server, int(found[1]), made.stdout.strip())
-    finally:
-        server.terminate()
-        server.wait()
 
 
 @contextmanager

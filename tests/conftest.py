@@ -75,10 +75,13 @@ class Server:
     def headers(self):
         return {"authorization": f"Bearer {self.key}"}
 
+    def descendants(self):
+        """The process numbers of its nurseries and workers."""
+        return list(descendants(self.process.pid))
+
     def workers(self):
         """The process numbers of its workers."""
-        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
-        return [int(pid) for pid in children.split()]
+        return [pid for pid in self.descendants() if not is_nursery(pid)]
 
     def post(self, path, **request):
         headers = self.headers | request.pop("headers", {})
@@ -93,6 +96,23 @@ class Server:
     def kill(self):
         self.process.send_signal(signal.SIGKILL)
         self.process.wait()
+
+
+def descendants(pid):
+    """The process numbers of a process's children and theirs."""
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        for child in map(int, task.read_text().split()):
+            yield child
+            yield from descendants(child)
+
+
+def is_nursery(pid):
+    """Whether this is a nursery; the workers it forked have its command line, but it is their parent."""
+    return b"runtime.nursery" in Path(f"/proc/{pid}/cmdline").read_bytes() and not is_nursery(parent(pid))
+
+
+def parent(pid):
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
 def cli(home, *arguments):

@@ -85,7 +85,7 @@ PLAIN = [
 @pytest.fixture(scope="module")
 def signatures(trained):
     return {
-        name: Signature.from_json((trained(name)[1] / "encrypted" / "signature.json").read_bytes())
+        name: Signature.from_json((trained(name)[1] / "encrypted" / "latency" / "signature.json").read_bytes())
         for name in ("tumor-risk", "digits")
     }
 
@@ -227,11 +227,23 @@ FRAMES = {
     "unknown keys": ("evaluation_keys_missing", request(other_key)),
     "no ciphertext": (
         "too_many_records",
-        request(lambda frame: rewritten(frame, frames.Kind.REQUEST, parts=lambda _: ())),
+        request(lambda frame: rewritten(frame, frames.Kind.REQUEST, parts=lambda _: (), records=lambda _: 0)),
     ),
     "too many ciphertexts": (
         "too_many_records",
-        request(lambda frame: rewritten(frame, frames.Kind.REQUEST, parts=lambda f: f.parts * 65)),
+        request(
+            lambda frame: rewritten(
+                frame, frames.Kind.REQUEST, parts=lambda f: f.parts * 65, records=lambda _: 65
+            )
+        ),
+    ),
+    "more ciphertexts than records": (
+        "ciphertext_invalid",
+        request(lambda frame: rewritten(frame, frames.Kind.REQUEST, parts=lambda f: f.parts * 2)),
+    ),
+    "more records than ciphertexts": (
+        "ciphertext_invalid",
+        request(lambda frame: rewritten(frame, frames.Kind.REQUEST, records=lambda _: 2)),
     ),
     "ciphertext cut": (
         "ciphertext_invalid",

@@ -105,7 +105,7 @@ def kept(server):
     for path in [*server.home.root.rglob("*"), *server.log.parent.rglob("*")]:
         if path.is_file():
             yield path.read_bytes()
-    for pid in [server.process.pid, *server.workers()]:
+    for pid in [server.process.pid, *server.descendants()]:
         for descriptor in Path(f"/proc/{pid}/fd").iterdir():
             target = Path(f"/proc/{pid}/fd/{descriptor.name}")
             if target.is_file():
@@ -175,7 +175,7 @@ def sealed_without_key(signature, packed):
 @pytest.mark.parametrize("model", MODELS)
 def test_a_request_without_its_key_is_no_record(server, trained, canary, model):
     record = canary(model)
-    signature = Signature.from_json((trained(model)[1] / "encrypted" / "signature.json").read_bytes())
+    signature = Signature.from_json((trained(model)[1] / "encrypted" / "latency" / "signature.json").read_bytes())
     (packed,) = signature.prepare(record[None])
     with wiretap(server.port) as (port, heard), Client(f"http://127.0.0.1:{port}", server.key) as client:
         for _ in range(2):

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import sqlite3
 import threading
 import time
@@ -14,6 +15,7 @@ from conftest import serving
 
 from cloakwork import Client
 from cloakwork.errors import CloakworkError
+from cloakwork.modes import open_keys
 
 
 def entries(home):
@@ -122,3 +124,38 @@ def wait_for(condition, seconds=30.0):
             return found
         time.sleep(0.002)
     raise TimeoutError
+
+
+def test_an_upload_goes_on_where_a_killed_gateway_and_a_killed_client_left_it(
+    fresh_home, tmp_path, held_out, monkeypatch
+):
+    record = held_out("digits")[0][0]
+    monkeypatch.setenv("CLOAKWORK_CONFIG", str(tmp_path / "config"))
+    with serving(fresh_home, tmp_path / "log") as server:
+        document = httpx.get(f"{server.address}/v1/models/digits/modes/encrypted?program=latency", headers=server.headers)
+        keys = open_keys(document.content, tmp_path / "config" / "keys")
+        frame = keys.evaluation_keys()
+        half = send_half(server, keys.fingerprint, frame)
+        stage = fresh_home.evaluation_keys / server.key[:11] / f"{keys.fingerprint}.{len(frame)}"
+        wait_for(lambda: stage.exists() and stage.stat().st_size >= 1 << 20)
+        server.kill()
+        half.close()
+    there = stage.stat().st_size
+    assert there < len(frame)
+    with serving(fresh_home, tmp_path / "log") as after, Client(after.address, server.key) as client:
+        answer = client.run("digits", record, privacy="encrypted")
+        assert answer.privacy.keys_up == len(frame) - there
+        assert client.run("digits", record, privacy="encrypted").privacy.keys_up == 0
+    assert stage.with_suffix("").read_bytes() == frame
+
+
+def send_half(server, fingerprint, frame):
+    """Begin to upload keys and stop in the middle; closing what this returns is hanging up."""
+    connection = socket.create_connection(("127.0.0.1", server.port))
+    head = (
+        f"PUT /v1/models/digits/evaluation-keys/{fingerprint} HTTP/1.1\r\nhost: x\r\n"
+        f"authorization: Bearer {server.key}\r\ncontent-length: {len(frame)}\r\n"
+        f"content-range: bytes 0-{len(frame) - 1}/{len(frame)}\r\n\r\n"
+    )
+    connection.sendall(head.encode() + frame[: len(frame) // 2])
+    return connection

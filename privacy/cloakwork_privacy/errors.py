@@ -15,7 +15,7 @@ class PrivacyError(Exception):
     Codes used by encryption:
 
     - Frames: `frame_invalid`, `wrong_program`, `wrong_keys`, `too_many_records`,
-      `answer_invalid`.
+      `answer_invalid`, `answer_out_of_range`.
     - Keys and ciphertexts: `secret_key_refused`, `keys_for_another_program`,
       `evaluation_keys_invalid`, `ciphertext_invalid`,
       `key_file_unprotected`, `key_file_damaged`.

@@ -15,14 +15,15 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from .config import resolve
 from .errors import TransportError
-from .flow import Pause, Result, Session
+from .exchange import Pause
+from .flow import Result, Session
 from .transport import connect, connect_async
 from .wire import Mode, ModelInfo
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from .flow import Flow
+    from .exchange import Flow
 
 __all__ = ["AsyncClient", "Client"]
 

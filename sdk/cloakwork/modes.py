@@ -34,7 +34,16 @@ if TYPE_CHECKING:
 
 NUMERIC = "fiu"
 
-__all__ = ["PrivacyReport", "Sealed", "anonymized", "encrypted", "open_keys", "open_release", "plaintext"]
+__all__ = [
+    "PrivacyReport",
+    "Sealed",
+    "anonymized",
+    "count",
+    "encrypted",
+    "open_keys",
+    "open_release",
+    "plaintext",
+]
 
 
 @dataclass(frozen=True)
@@ -145,6 +154,17 @@ def encrypted(value: Any, info: ModelInfo, keys: SecretKeys) -> Sealed:
         return output[0] if single else output
 
     return Sealed(Mode.ENCRYPTED, body, Media.FRAME, Media.FRAME, decrypt, offer.sent)
+
+
+def count(value: Any, info: ModelInfo) -> int:
+    """Tell how many records a value holds, as far as its shape goes.
+
+    Raises:
+        InputError: it is ragged.
+    """
+    with _translated("encrypted"):
+        records, _ = _batch(value, info)
+    return len(records) if records.ndim else 1
 
 
 def open_release(document: bytes) -> Release:

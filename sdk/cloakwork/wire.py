@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import types
 import typing
-from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
+from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
 from decimal import Decimal
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -28,6 +28,7 @@ __all__ = [
     "ModelList",
     "Offer",
     "Path",
+    "Program",
     "Request",
     "Response",
     "RunAnswer",
@@ -84,6 +85,7 @@ class Header:
     MODEL = "cloakwork-model"
     MODE = "cloakwork-mode"
     COST = "cloakwork-cost-nano-usd"
+    CONTENT_RANGE = "content-range"
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +137,21 @@ class Tensor:
 
 
 @dataclass(frozen=True)
+class Program:
+    """One encrypted program of a model.
+
+    Attributes:
+        artifact: the artifact's file that holds the client's public half of it.
+        records_from: records in a call from which on it is the faster one.
+        max_records: most records in one call.
+    """
+
+    artifact: str
+    records_from: int
+    max_records: int
+
+
+@dataclass(frozen=True)
 class Offer:
     """One privacy mode of a model: its price, and what it is worth.
 
@@ -144,8 +161,10 @@ class Offer:
         sent: what leaves the client, in words.
         wire: shape of what a record becomes on the wire (anonymized mode), or nothing.
         epsilon: the local differential privacy of one record (anonymized mode), or None.
-        artifact: the artifact's file that holds the client's public half of the mode, or nothing.
+        artifact: the artifact's file that holds the client's public half (anonymized mode), or None.
         max_records: most records in one call.
+        programs: by purpose, the programs that encrypted records can be made for (encrypted mode).
+        report: what compiling them found out, as `cloakwork compile` prints it (encrypted mode).
     """
 
     price_nano_usd: int
@@ -155,6 +174,26 @@ class Offer:
     wire: tuple[int, ...] = ()
     epsilon: float | None = None
     artifact: str | None = None
+    programs: dict[str, Program] = field(default_factory=dict)
+    report: dict[str, Any] = field(default_factory=dict)
+
+    def program(self, records: int) -> str:
+        """Name the program for so many records: the fastest that takes them.
+
+        Raises:
+            InputError: `too_many_records`.
+        """
+        fitting = {name: each for name, each in self.programs.items() if records <= each.max_records}
+        if not fitting:
+            raise InputError(
+                "too_many_records",
+                f"A call takes 1 to {self.max_records} records, not {records}.",
+                param="input",
+            )
+        # A program that pays only for more records than these is taken where no other takes so many.
+        return max(
+            fitting, key=lambda name: (fitting[name].records_from <= records, fitting[name].records_from)
+        )
 
 
 @dataclass(frozen=True)

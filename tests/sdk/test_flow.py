@@ -6,7 +6,8 @@ import pytest
 
 from cloakwork.config import Config
 from cloakwork.errors import BusyError, DeadlineError, TransportError, error, to_body
-from cloakwork.flow import Pause, Session
+from cloakwork.exchange import Pause
+from cloakwork.flow import Session
 from cloakwork.wire import Header, Media, Mode, Request, Response
 
 OK = Response(

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
+import math
 import socket
+from argparse import ArgumentTypeError
 from typing import TYPE_CHECKING
 
 import uvicorn
 from rich.console import Console
 
-from cloakwork_functions.gateway import create_app
+from cloakwork_functions.gateway import KeyLimits, create_app
 from cloakwork_functions.gateway.protocol import BoundedHeadProtocol
 from cloakwork_functions.home import Home
 from cloakwork_functions.registry import Registry
@@ -22,6 +24,8 @@ __all__ = ["HELP", "configure", "run"]
 
 HELP = "serve published models over HTTP"
 BACKLOG = 2048
+MIB = 1 << 20
+DAY = 24 * 3600.0
 
 
 def configure(parser: ArgumentParser) -> None:
@@ -32,11 +36,44 @@ def configure(parser: ArgumentParser) -> None:
     )
     parser.add_argument(
         "--idle-seconds",
-        type=float,
+        type=_amount,
         default=300.0,
         help="stop a worker unused for so long (default: %(default)s)",
     )
+    parser.add_argument(
+        "--workers", type=_count, help="most processes of a model in encrypted mode (default: one a core)"
+    )
+    parser.add_argument(
+        "--keys-quota",
+        type=_amount,
+        default=512.0,
+        metavar="MIB",
+        help="most evaluation keys of one API key; the least recently used go first (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--keys-days",
+        type=_amount,
+        default=30.0,
+        metavar="DAYS",
+        help="remove evaluation keys unused for so long (default: %(default)s)",
+    )
     parser.add_argument("--quiet", action="store_true", help="log failures only, not every request")
+
+
+def _count(text: str) -> int:
+    if not (text.isdecimal() and int(text)):
+        raise ArgumentTypeError("must be a whole number from 1 on")
+    return int(text)
+
+
+def _amount(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < math.inf:
+        raise ArgumentTypeError("must be a positive number")
+    return value
 
 
 def run(arguments: Namespace) -> int:
@@ -45,7 +82,8 @@ def run(arguments: Namespace) -> int:
     if arguments.quiet:
         logging.getLogger("cloakwork.access").setLevel(logging.WARNING)
     home = Home.default()
-    app = create_app(home, LocalRuntime(arguments.idle_seconds))
+    keys = KeyLimits(int(arguments.keys_quota * MIB), arguments.keys_days * DAY)
+    app = create_app(home, LocalRuntime(arguments.idle_seconds, arguments.workers), keys)
     config = uvicorn.Config(
         app,
         loop="uvloop",

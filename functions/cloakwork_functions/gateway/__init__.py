@@ -1,5 +1,6 @@
 """The HTTP front: who calls, what it costs, which model runs, what comes back."""
 
 from .app import create_app
+from .keystore import KeyLimits
 
-__all__ = ["create_app"]
+__all__ = ["KeyLimits", "create_app"]

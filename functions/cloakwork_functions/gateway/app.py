@@ -13,7 +13,7 @@ from cloakwork_functions.ledger import Ledger
 from cloakwork_functions.registry import Registry
 from cloakwork_functions.runtime import LocalRuntime
 
-from .keystore import KeyStore
+from .keystore import KeyLimits, KeyStore
 from .middleware import RequestMiddleware
 from .routes import routes
 from .service import Service
@@ -29,25 +29,27 @@ if TYPE_CHECKING:
 __all__ = ["create_app"]
 
 REAP_SECONDS = 30.0
+SWEEP_SECONDS = 3600.0
 
 
-def create_app(home: Home, runtime: Runtime | None = None) -> ASGIApp:
+def create_app(home: Home, runtime: Runtime | None = None, keys: KeyLimits | None = None) -> ASGIApp:
     """Make the gateway of an operator's folder; models run in local processes unless told otherwise."""
     home.make()
     service = Service(
         registry=Registry(home.registry),
         ledger=Ledger(home.database),
         runtime=runtime or LocalRuntime(),
-        keystore=KeyStore(home.evaluation_keys),
+        keystore=KeyStore(home.evaluation_keys, keys or KeyLimits()),
     )
 
     @asynccontextmanager
     async def lifespan(_: object) -> AsyncIterator[None]:
-        reaper = asyncio.create_task(_reap(service.ledger))
+        tasks = [asyncio.create_task(_reap(service.ledger)), asyncio.create_task(_sweep(service.keystore))]
         try:
             yield
         finally:
-            reaper.cancel()
+            for task in tasks:
+                task.cancel()
             await service.runtime.close()
             service.ledger.close()
 
@@ -62,6 +64,13 @@ async def _reap(ledger: Ledger) -> None:
         with suppress(BusyError):
             await ledger.reap()
         await asyncio.sleep(REAP_SECONDS)
+
+
+async def _sweep(keystore: KeyStore) -> None:
+    while True:
+        await asyncio.sleep(SWEEP_SECONDS)
+        with suppress(OSError):  # such as a folder that another gateway changes; the next round tries again
+            await asyncio.to_thread(keystore.sweep)
 
 
 async def _nothing(scope: Scope, _receive: Receive, _send: Send) -> None:

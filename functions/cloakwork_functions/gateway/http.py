@@ -13,14 +13,25 @@ from cloakwork.errors import BusyError, InputError
 from cloakwork.wire import Media
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import AsyncIterator, Iterator, Mapping
 
     from starlette.types import Receive, Scope, Send
 
-__all__ = ["Memory", "body_size", "header", "query", "read_body", "send_answer", "send_json"]
+__all__ = [
+    "PIECE_BYTES",
+    "Memory",
+    "body_size",
+    "header",
+    "query",
+    "read_body",
+    "read_pieces",
+    "send_answer",
+    "send_json",
+]
 
 BODY_SECONDS = 60.0
 SMALL_BODY = 64 << 10
+PIECE_BYTES = 1 << 20
 
 
 def header(scope: Scope, name: str) -> str | None:
@@ -87,7 +98,7 @@ async def read_body(receive: Receive, size: int) -> bytes:
             while True:
                 message = await receive()
                 if message["type"] == "http.disconnect":
-                    raise InputError("bad_request", "The body ended early.")
+                    raise _ended_early()
                 chunks.append(message.get("body", b""))
                 arrived += len(chunks[-1])
                 if arrived > size:
@@ -95,7 +106,36 @@ async def read_body(receive: Receive, size: int) -> bytes:
                 if not message.get("more_body"):
                     return b"".join(chunks)
     except TimeoutError:
-        raise InputError("bad_request", f"The body did not arrive within {BODY_SECONDS:g} s.") from None
+        raise _stalled() from None
+
+
+async def read_pieces(receive: Receive) -> AsyncIterator[bytes]:
+    """Read a body piece by piece, each about a megabyte with a minute to arrive.
+
+    What came before a body broke off is given all the same.
+
+    Raises:
+        InputError: `bad_request`, the caller hung up or stalls.
+    """
+    more = True
+    while more:
+        piece = bytearray()
+        cut: InputError | None = None
+        try:
+            async with asyncio.timeout(BODY_SECONDS):
+                while more and len(piece) < PIECE_BYTES:
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        cut = _ended_early()
+                        break
+                    piece += message.get("body", b"")
+                    more = message.get("more_body", False)
+        except TimeoutError:
+            cut = _stalled()
+        if piece:
+            yield bytes(piece)
+        if cut is not None:
+            raise cut
 
 
 async def send_json(send: Send, value: Any, status: int = 200) -> None:
@@ -112,6 +152,14 @@ async def send_answer(
         pairs += [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
     await send({"type": "http.response.start", "status": status, "headers": pairs})
     await send({"type": "http.response.body", "body": body})
+
+
+def _ended_early() -> InputError:
+    return InputError("bad_request", "The body ended early.")
+
+
+def _stalled() -> InputError:
+    return InputError("bad_request", f"The body did not arrive within {BODY_SECONDS:g} s.")
 
 
 def _too_large(limit: int) -> InputError:

@@ -105,7 +105,10 @@ class LocalTransport:
             "method": request.method,
             "path": path,
             "query_string": query.encode(),
-            "headers": [(name.encode(), value.encode()) for name, value in request.headers.items()],
+            "headers": [
+                (b"content-length", str(len(request.body)).encode()),
+                *((name.encode(), value.encode()) for name, value in request.headers.items()),
+            ],
             "account": LOCAL,
         }
         status, headers, body = 0, {}, bytearray()

@@ -7,12 +7,13 @@ from typing import Any
 
 import msgspec
 
+from cloakwork.chunk import KeyUpload
 from cloakwork.errors import CODES
 from cloakwork.wire import Header, Media, Mode, ModelInfo, ModelList, Path, RunAnswer, RunInput
 
 __all__ = ["document"]
 
-SHOWN = (ModelInfo, ModelList, RunAnswer, RunInput)
+SHOWN = (KeyUpload, ModelInfo, ModelList, RunAnswer, RunInput)
 BINARY = {"schema": {"type": "string", "format": "binary"}}
 
 
@@ -32,9 +33,9 @@ def document() -> dict[str, Any]:
         "paths": {
             Path.MODELS: {"get": _operation("List the models", by_type[ModelList])},
             Path.MODEL: {"get": _operation("Read a model's card", by_type[ModelInfo], "model")},
-            Path.MODE: {"get": _operation("Read the client's public half of a mode", {}, "model", "mode")},
+            Path.MODE: {"get": _mode()},
             Path.RUN: {"post": _run(by_type)},
-            Path.EVALUATION_KEYS: _evaluation_keys(),
+            Path.EVALUATION_KEYS: _evaluation_keys(by_type[KeyUpload]),
             Path.HEALTH: {"get": _open("Is the process alive?")},
             Path.READY: {"get": _open("Can it serve?")},
             Path.OPENAPI: {"get": _open("This document")},
@@ -44,6 +45,12 @@ def document() -> dict[str, Any]:
             "schemas": {**schemas, "Problem": _problem()},
         },
     }
+
+
+def _mode() -> dict[str, Any]:
+    operation = _operation("Read the client's public half of a mode", {}, "model", "mode")
+    operation["parameters"].append({"name": "program", "in": "query", "schema": {"type": "string"}})
+    return operation
 
 
 def _run(by_type: dict[type, dict[str, Any]]) -> dict[str, Any]:
@@ -62,10 +69,26 @@ def _run(by_type: dict[type, dict[str, Any]]) -> dict[str, Any]:
     return operation
 
 
-def _evaluation_keys() -> dict[str, Any]:
-    put = _operation("Upload evaluation keys", {}, "model", "fingerprint")
+def _evaluation_keys(standing: dict[str, Any]) -> dict[str, Any]:
+    def operation(summary: str) -> dict[str, Any]:
+        return _operation(summary, standing, "model", "fingerprint")
+
+    put = operation("Upload evaluation keys, whole or in chunks that follow on one another")
+    put["parameters"].append(
+        {
+            "name": Header.CONTENT_RANGE,
+            "in": "header",
+            "description": "`bytes FIRST-LAST/TOTAL` of a chunk; `bytes */TOTAL` to have all of them checked "
+            "again; without it the body is all of them. A chunk begins at `received`.",
+            "schema": {"type": "string"},
+        }
+    )
     put["requestBody"] = {"required": True, "content": {Media.FRAME: BINARY}}
-    return {"get": _operation("Are these evaluation keys here?", {}, "model", "fingerprint"), "put": put}
+    return {
+        "get": operation("How much of these evaluation keys is here?"),
+        "put": put,
+        "delete": operation("Remove evaluation keys, or what is here of them"),
+    }
 
 
 def _operation(summary: str, schema: dict[str, Any], *parameters: str) -> dict[str, Any]:

@@ -12,12 +12,23 @@ import msgspec
 from starlette.routing import Route
 
 from cloakwork import tensor
+from cloakwork.chunk import Chunk
 from cloakwork.errors import AuthError, InputError, NotFoundError
 from cloakwork.wire import Header, Media, Mode, ModelList, Path, RunAnswer
 
-from .http import Memory, body_size, header, query, read_body, send_answer, send_json
+from .http import (
+    PIECE_BYTES,
+    Memory,
+    body_size,
+    header,
+    query,
+    read_body,
+    read_pieces,
+    send_answer,
+    send_json,
+)
 from .openapi import document
-from .service import BODY_BYTES, KEYS_BYTES, RUN_SECONDS, Caller
+from .service import BODY_BYTES, RUN_SECONDS, Caller
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
@@ -29,6 +40,7 @@ __all__ = ["routes"]
 LOCAL = "local"
 IN_FLIGHT_BYTES = 512 << 20
 MAX_IDEMPOTENCY_KEY = 255
+MAX_DIGITS = 15
 
 
 def routes(service: Service) -> list[Route]:
@@ -42,7 +54,7 @@ def routes(service: Service) -> list[Route]:
         route(Path.RUN, api.run, "POST"),
         route(Path.MODELS, api.models, "GET"),
         route(Path.MODE, api.mode, "GET"),
-        route(Path.EVALUATION_KEYS, api.evaluation_keys, "GET", "PUT"),
+        route(Path.EVALUATION_KEYS, api.evaluation_keys, "GET", "PUT", "DELETE"),
         route(Path.MODEL, api.model, "GET"),
         route(Path.HEALTH, api.health, "GET"),
         route(Path.READY, api.ready, "GET"),
@@ -93,23 +105,26 @@ class Api:
         await send_json(send, self._service.registry.resolve(scope["path_params"]["model"]))
 
     async def mode(self, scope: Scope, _receive: Receive, send: Send) -> None:
-        """GET /v1/models/{model}/modes/{mode}: the client's public half of a mode."""
+        """GET /v1/models/{model}/modes/{mode}?program=NAME: the client's public half of a mode."""
         self._account(scope)
-        mode = Mode(scope["path_params"]["mode"])
-        await send_answer(send, self._service.public_half(scope["path_params"]["model"], mode), Media.JSON)
+        model, mode = scope["path_params"]["model"], Mode(scope["path_params"]["mode"])
+        document = self._service.public_half(model, mode, query(scope, "program", ""))
+        await send_answer(send, document, Media.JSON)
 
     async def evaluation_keys(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """GET or PUT /v1/models/{model}/evaluation-keys/{fingerprint}."""
-        account = self._account(scope)
+        """GET, PUT or DELETE /v1/models/{model}/evaluation-keys/{fingerprint}."""
+        account, service = self._account(scope), self._service
         model, fingerprint = scope["path_params"]["model"], scope["path_params"]["fingerprint"]
         if scope["method"] == "PUT":
-            size = body_size(scope, KEYS_BYTES)
-            with self._memory.reserve(size):
-                frame = await read_body(receive, size)
-                await self._service.accept_keys(account, model, fingerprint, frame)
-        elif not self._service.keystore.has(account, fingerprint):
-            raise NotFoundError("unknown_path", "These evaluation keys are not here; upload them.")
-        await send_json(send, {"fingerprint": fingerprint})
+            chunk = _chunk(scope)
+            with self._memory.reserve(PIECE_BYTES):
+                pieces = read_pieces(receive)
+                standing = await service.accept_keys(account, model, fingerprint, chunk, pieces)
+        else:
+            if scope["method"] == "DELETE":
+                service.keystore.discard(account, fingerprint)
+            standing = service.keystore.standing(account, fingerprint)
+        await send_json(send, standing)
 
     async def health(self, _scope: Scope, _receive: Receive, send: Send) -> None:
         """GET /healthz: the process answers."""
@@ -147,6 +162,22 @@ def _idempotency(scope: Scope) -> str | None:
             param=Header.IDEMPOTENCY_KEY,
         )
     return key
+
+
+def _chunk(scope: Scope) -> Chunk:
+    """Tell which bytes of the keys a body brings: all of them, unless it says so."""
+    length, text = header(scope, "content-length"), header(scope, Header.CONTENT_RANGE)
+    if length is None or not length.isdecimal():
+        raise InputError("bad_request", "Say the body's size in Content-Length.", param="content-length")
+    size = int(length[:MAX_DIGITS])
+    chunk = Chunk(0, size, size) if text is None else Chunk.parse(text)
+    if chunk.size != size:
+        raise InputError(
+            "upload_range_invalid",
+            f"Content-Range names {chunk.size} bytes and the body has {size}; name the body's.",
+            param=Header.CONTENT_RANGE,
+        )
+    return chunk
 
 
 def _timeout(scope: Scope) -> float:

@@ -19,22 +19,26 @@ from cloakwork.errors import BusyError, InputError, NotFoundError, PrivacyError,
 from cloakwork.wire import Media, Mode
 from cloakwork_functions.ledger import Charge
 from cloakwork_functions.runtime import Call
-from cloakwork_privacy.ckks.frames import Frame, Kind, decode
+from cloakwork_privacy.ckks.frames import MOST_PARTS, Frame, Kind, decode
 from cloakwork_privacy.errors import PrivacyError as Refusal
 
 from .inputs import Expected, read_records
+from .label import check_label
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
     from numpy.typing import NDArray
 
+    from cloakwork.chunk import Chunk, KeyUpload
     from cloakwork.wire import ModelInfo, Offer
     from cloakwork_functions.ledger import Ledger
     from cloakwork_functions.registry import Registry
     from cloakwork_functions.runtime import Runtime
 
     from .keystore import KeyStore
+    from .stage import Stage
 
 __all__ = ["Answer", "Caller", "Service"]
 
@@ -42,8 +46,6 @@ RUN_SECONDS = 120.0
 # An open hold outlives every run, so that only a hold whose gateway died expires.
 HOLD_SECONDS = RUN_SECONDS + 30.0
 BODY_BYTES = 16 << 20
-KEYS_BYTES = 16 << 20
-KEY_PARTS = 3
 
 
 class Caller(NamedTuple):
@@ -99,16 +101,23 @@ class Service:
             )
         return info, offer
 
-    def public_half(self, ref: str, mode: Mode) -> bytes:
-        """Give the document that a client needs to seal records for a mode.
+    def public_half(self, ref: str, mode: Mode, program: str) -> bytes:
+        """Give the document that a client needs to seal records for a mode, or for one program of it.
 
         Raises:
-            NotFoundError: the mode is not offered, or asks nothing of the client.
+            NotFoundError: the mode is not offered, has no such program, or asks nothing of the client.
         """
         info, offer = self.offer(ref, mode)
-        if offer.artifact is None:
+        if offer.programs and program not in offer.programs:
+            raise NotFoundError(
+                "unknown_path",
+                f"Ask for one of the programs: ?program={'|'.join(offer.programs)}.",
+                param="program",
+            )
+        artifact = offer.programs[program].artifact if program in offer.programs else offer.artifact
+        if artifact is None:
             raise NotFoundError("unknown_path", f"The mode {mode} asks nothing of the client.")
-        return self._public_half(info, offer).read_bytes()
+        return (self.registry.artifact(info.digest).folder / artifact).read_bytes()
 
     async def run(self, caller: Caller, ref: str, mode: Mode, media: str, body: bytes) -> Answer:
         """Serve one call.
@@ -138,27 +147,48 @@ class Service:
             raise
         return Answer(_shape(output, info, call, batched=batched), model, mode, amount, run)
 
-    async def accept_keys(self, account: str, ref: str, fingerprint: str, frame: bytes) -> None:
-        """Check uploaded evaluation keys against a model's program, and keep them.
+    async def accept_keys(
+        self, account: str, ref: str, fingerprint: str, chunk: Chunk, pieces: AsyncIterator[bytes]
+    ) -> KeyUpload:
+        """Take a chunk of evaluation keys; with the last one, check them all and make them findable.
 
         Raises:
-            PrivacyError: they are damaged, for another program, or hold a secret key.
+            PrivacyError: they are damaged, too large, for another program, or hold a secret key.
+            InputError: the chunk is not the one that is due, or broke off; what came of it is kept.
+            BusyError: another chunk is arriving, or there is no room now.
         """
         info, offer = self.offer(ref, Mode.ENCRYPTED)
-        _frame(frame, Kind.EVALUATION_KEYS, KEY_PARTS, _program(self._public_half(info, offer)))
-        staged = self.keystore.stage(account, fingerprint, frame)
-        try:
-            await self.runtime.run(
-                Call(self.registry.artifact(info.digest), Mode.ENCRYPTED, b"", 0, staged), RUN_SECONDS
-            )
-        except BaseException:
-            staged.unlink()
-            raise
-        self.keystore.keep(staged)
+        programs = self._programs(info, offer)
+        standing = self.keystore.standing(account, fingerprint)
+        if standing.complete:
+            check_label(self.keystore.head(account, fingerprint), programs)
+            return standing
+        with self.keystore.open_stage(account, fingerprint, chunk.total) as stage:
+            stage.expect(chunk.start)
+            async for piece in pieces:
+                if stage.received == 0:
+                    check_label(piece, programs)
+                self.keystore.make_room(stage, len(piece))
+                stage.append(piece)
+            if stage.received == stage.total:
+                await self._check(stage, info)
+        return self.keystore.standing(account, fingerprint)
 
-    def _public_half(self, info: ModelInfo, offer: Offer) -> Path:
-        assert offer.artifact is not None
-        return self.registry.artifact(info.digest).folder / offer.artifact
+    async def _check(self, stage: Stage, info: ModelInfo) -> None:
+        """Keep whole keys if they are of use. After a fault of ours they can be checked again."""
+        call = Call(self.registry.artifact(info.digest), Mode.ENCRYPTED, b"", 0, stage.path)
+        try:
+            await asyncio.to_thread(stage.verify)
+            await self.runtime.run(call, RUN_SECONDS)
+        except PrivacyError:
+            stage.drop()
+            raise
+        stage.keep()
+
+    def _programs(self, info: ModelInfo, offer: Offer) -> set[bytes]:
+        """The digests that frames name a model's programs by."""
+        folder = self.registry.artifact(info.digest).folder
+        return {_digest(folder / program.artifact) for program in offer.programs.values()}
 
     def _plain(self, info: ModelInfo, offer: Offer, mode: Mode, media: str, body: bytes) -> tuple[Call, bool]:
         schema = info.card.input
@@ -177,32 +207,32 @@ class Service:
                 f"Encrypted calls send {Media.FRAME}; a plain record is refused unread. The SDK encrypts.",
                 param="content-type",
             )
-        frame = _frame(body, Kind.REQUEST, offer.max_records, _program(self._public_half(info, offer)))
-        if not frame.parts:
+        frame = _request(body, offer.max_records)
+        if frame.program not in self._programs(info, offer):
+            raise PrivacyError(
+                "wrong_program", "This was made for another model or version; read the card and make it anew."
+            )
+        if not frame.records:
             raise InputError(
                 "too_many_records", f"A call takes 1 to {offer.max_records} records, not none.", param="input"
             )
         keys = self.keystore.find(account, frame.keys.hex())
-        return Call(self.registry.artifact(info.digest), Mode.ENCRYPTED, body, len(frame.parts), keys)
+        return Call(self.registry.artifact(info.digest), Mode.ENCRYPTED, body, frame.records, keys)
 
 
 @lru_cache(maxsize=256)
-def _program(signature: Path) -> bytes:
-    """The digest that frames name a program by; an artifact's files never change."""
+def _digest(signature: Path) -> bytes:
+    """Of a program's public half; an artifact's files never change."""
     return hashlib.sha256(signature.read_bytes()).digest()
 
 
-def _frame(body: bytes, kind: Kind, most_parts: int, program: bytes) -> Frame:
+def _request(body: bytes, most_records: int) -> Frame:
     try:
-        frame = decode(body, kind, most_parts=most_parts, most_bytes=len(body))
+        return decode(
+            body, Kind.REQUEST, most_parts=MOST_PARTS, most_bytes=len(body), most_records=most_records
+        )
     except Refusal as refusal:
         raise error(refusal.code, str(refusal)) from None
-    if frame.program != program:
-        code = "wrong_program" if kind is Kind.REQUEST else "keys_for_another_program"
-        raise PrivacyError(
-            code, "This was made for another model or version; read the card and make it anew."
-        )
-    return frame
 
 
 def _shape(output: bytes, info: ModelInfo, call: Call, *, batched: bool) -> NDArray[np.float32] | bytes:

@@ -20,8 +20,8 @@ NAMES = tuple(MODULES)
 def train(name: str, folder: Path, *, seed: int = 0) -> Card:
     """Train a model of the catalogue on its public records and write its artifact.
 
-    The same seed gives the same artifact, to the bit on one machine; the noise of the anonymized mode enters
-    through its law, not through draws.
+    The same seed gives the same artifact, to the bit on one machine, but for what was measured of encrypted
+    programs; the noise of the anonymized mode enters through its law, not through draws.
 
     Args:
         name: one of `NAMES`.

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from sklearn.datasets import load_digits
 from torch import nn
@@ -12,10 +10,6 @@ from cloakwork.wire import Tensor
 from cloakwork_functions.models.anonymize import Anonymizer
 from cloakwork_functions.models.data import Data
 from cloakwork_functions.models.recipe import Prices, Recipe
-from cloakwork_privacy.compiler.lower import conv_square_dense
-
-if TYPE_CHECKING:
-    from cloakwork_privacy.compiler.program import Program
 
 __all__ = ["RECIPE", "SquareNetwork"]
 
@@ -23,7 +17,6 @@ SIDE = 8
 BRIGHTEST = 16.0
 CHANNELS = 4
 CLASSES = 10
-MAX_ENCRYPTED_RECORDS = 64
 
 
 class SquareNetwork(nn.Module):
@@ -55,21 +48,6 @@ def build(_: Data) -> nn.Module:
     return SquareNetwork()
 
 
-def lower(network: nn.Module, data: Data) -> Program:
-    """Compile the logits; softmax is the client's, after decryption."""
-    weights = {name: tensor.numpy() for name, tensor in network.state_dict().items()}
-    return conv_square_dense(
-        weights["conv.weight"],
-        weights["conv.bias"],
-        weights["dense.weight"],
-        weights["dense.bias"],
-        input_shape=(SIDE, SIDE),
-        calibration=data.records,
-        gain=1 / BRIGHTEST,
-        max_records=MAX_ENCRYPTED_RECORDS,
-    )
-
-
 RECIPE = Recipe(
     name="digits",
     task="classification",
@@ -89,7 +67,6 @@ RECIPE = Recipe(
     labels=tuple(str(digit) for digit in range(CLASSES)),
     load=load,
     build=build,
-    lower=lower,
     epochs=20,
     # One codeword a class would be right in .8216 of cases instead of .7865 (four-fold cross-validation on
     # the records to learn from), but then what leaves would be a digit's name, not a place among the digits.

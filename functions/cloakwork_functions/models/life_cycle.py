@@ -10,15 +10,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-import msgspec
-from sklearn.metrics import accuracy_score, precision_recall_fscore_support
-
 from cloakwork.wire import Card, Mode, Offer, Tensor
 from cloakwork_functions.models.anonymize import expected_accuracy, fit_reader, learn_release
 from cloakwork_functions.models.choose import FOLDS, Choice, choose
-from cloakwork_functions.models.circuit import outputs
 from cloakwork_functions.models.export import export
-from cloakwork_functions.models.fit import fit, logits
+from cloakwork_functions.models.fit import fit
+from cloakwork_functions.models.measure import encrypted_offer, metrics, write_card
+from cloakwork_privacy.compiler.compile import compile  # noqa: A004 - its name there
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,13 +26,12 @@ if TYPE_CHECKING:
     from cloakwork_functions.models.data import Data
     from cloakwork_functions.models.recipe import Recipe
     from cloakwork_privacy.anonymize import Release
-    from cloakwork_privacy.compiler.program import Program
+    from cloakwork_privacy.compiler.compile import Compiled
 
 __all__ = ["run"]
 
 MAX_RECORDS = 4096
 RELEASE = "anonymized/release.json"
-SIGNATURE = "encrypted/signature.json"
 
 
 class Trained(NamedTuple):
@@ -43,7 +40,7 @@ class Trained(NamedTuple):
     network: nn.Module
     release: Release
     reader: nn.Module
-    program: Program
+    compiled: Compiled
 
 
 def run(recipe: Recipe, folder: Path, seed: int) -> Card:
@@ -53,7 +50,8 @@ def run(recipe: Recipe, folder: Path, seed: int) -> Card:
     choice = choose(recipe.build, learn, epochs=recipe.epochs, seed=seed)
     network = fit(recipe.build, learn, choice.settings, epochs=recipe.epochs, seed=seed)
     release = learn_release(learn, recipe.anonymizer, seed)
-    trained = Trained(network, release, fit_reader(release, learn, seed), recipe.lower(network, learn))
+    compiled = compile(network, learn.records, labels=learn.labels, finish="softmax")
+    trained = Trained(network, release, fit_reader(release, learn, seed), compiled)
     card = _card(recipe, trained, held, _history(recipe, choice, learn, dropped, seed))
     _write(folder, card, trained, held)
     return card
@@ -72,15 +70,15 @@ def _history(recipe: Recipe, choice: Choice, learn: Data, dropped: int, seed: in
 
 
 def _card(recipe: Recipe, trained: Trained, held: Data, history: dict[str, str]) -> Card:
-    metrics = _metrics(trained.network, held)
+    measured = metrics(trained.network, held)
     return Card(
         name=recipe.name,
         task=recipe.task,
         summary=recipe.summary,
         input=recipe.input,
         output=Tensor((len(recipe.labels),), "float32", "probability", recipe.labels, 0.0, 1.0),
-        modes=_offers(recipe, trained, held, metrics["accuracy"]),
-        metrics=metrics,
+        modes=_offers(recipe, trained, held, measured["accuracy"]),
+        metrics=measured,
         training=history,
         training_data=recipe.training_data,
         limits=recipe.limits,
@@ -101,26 +99,7 @@ def _offers(recipe: Recipe, trained: Trained, held: Data, accuracy: float) -> di
             release.epsilon,
             RELEASE,
         ),
-        Mode.ENCRYPTED: Offer(
-            prices.encrypted,
-            float((outputs(trained.program, held.records).argmax(axis=1) == held.labels).mean()),
-            "ciphertext only",
-            trained.program.signature.max_records,
-            artifact=SIGNATURE,
-        ),
-    }
-
-
-def _metrics(network: nn.Module, held: Data) -> dict[str, float]:
-    said = logits(network, held).argmax(dim=1).numpy()
-    precision, recall, f1, _ = precision_recall_fscore_support(
-        held.labels, said, average="macro", zero_division=0.0
-    )
-    return {
-        "accuracy": float(accuracy_score(held.labels, said)),
-        "precision": float(precision),
-        "recall": float(recall),
-        "f1": float(f1),
+        Mode.ENCRYPTED: encrypted_offer(trained.compiled, held, prices.encrypted),
     }
 
 
@@ -129,7 +108,6 @@ def _write(folder: Path, card: Card, trained: Trained, held: Data) -> None:
     export(trained.network, card.input.shape, folder / Mode.PLAINTEXT)
     export(trained.reader, trained.release.wire_shape, folder / Mode.ANONYMIZED)
     (folder / RELEASE).write_bytes(trained.release.to_json())
-    trained.program.save(folder / Mode.ENCRYPTED)
+    trained.compiled.save(folder / Mode.ENCRYPTED)
     held.save(folder / "heldout.safetensors")
-    # The card comes last: a folder without one is no artifact, so an interrupted run leaves none.
-    (folder / "card.json").write_bytes(msgspec.json.format(msgspec.json.encode(card), indent=1))
+    write_card(folder, card)

@@ -8,13 +8,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from torch import nn
-
     from cloakwork.wire import Tensor
     from cloakwork_functions.models.anonymize import Anonymizer
     from cloakwork_functions.models.data import Data
     from cloakwork_functions.models.fit import Build
-    from cloakwork_privacy.compiler.program import Program
 
 __all__ = ["Prices", "Recipe"]
 
@@ -39,8 +36,6 @@ class Recipe:
         labels: of the classes, in the order of the output.
         load: reads the public records; labels count from 0.
         build: makes the untrained network.
-        lower: turns the trained network into a circuit over ciphertexts; the records learnt from show it the
-            range of its values.
         epochs: passes over the records in each fit.
         anonymizer: ε and the codebook's size.
         prices: what a record costs.
@@ -56,7 +51,6 @@ class Recipe:
     labels: tuple[str, ...]
     load: Callable[[], Data]
     build: Build
-    lower: Callable[[nn.Module, Data], Program]
     epochs: int
     anonymizer: Anonymizer
     prices: Prices

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import torch
 from sklearn.datasets import load_breast_cancer
@@ -13,14 +11,8 @@ from cloakwork.wire import Tensor
 from cloakwork_functions.models.anonymize import Anonymizer
 from cloakwork_functions.models.data import Data
 from cloakwork_functions.models.recipe import Prices, Recipe
-from cloakwork_privacy.compiler.lower import linear
-
-if TYPE_CHECKING:
-    from cloakwork_privacy.compiler.program import Program
 
 __all__ = ["RECIPE", "LogisticRegression"]
-
-MAX_ENCRYPTED_RECORDS = 64
 
 
 class LogisticRegression(nn.Module):
@@ -50,18 +42,6 @@ def load() -> Data:
     return Data.of(bunch.data, 1 - bunch.target)
 
 
-def lower(network: nn.Module, _: Data) -> Program:
-    """Compile the score; the client standardises its record before encrypting it."""
-    weights = {name: tensor.double().numpy() for name, tensor in network.state_dict().items()}
-    return linear(
-        weights["linear.weight"][0],
-        float(weights["linear.bias"][0]),
-        weights["mean"],
-        1 / weights["scale"],
-        max_records=MAX_ENCRYPTED_RECORDS,
-    )
-
-
 RECIPE = Recipe(
     name="tumor-risk",
     task="classification",
@@ -88,7 +68,6 @@ RECIPE = Recipe(
     labels=("benign", "malignant"),
     load=load,
     build=LogisticRegression,
-    lower=lower,
     epochs=40,
     anonymizer=Anonymizer(epsilon=4.0, per_class=8, near=4),
     prices=Prices(plaintext=1_000, anonymized=1_500, encrypted=3_000),

@@ -5,7 +5,7 @@
     plaintext/weights.safetensors
     anonymized/release.json     the client's half of the mode: projection, mechanism, ε
     anonymized/model.onnx       releases in, outputs out
-    encrypted/signature.json    the client's half of the mode: parameters, packing
+    encrypted/PROGRAM/signature.json    the client's half of a program: parameters, packing
     encrypted/circuit.json      the server's half, with constants.safetensors
     heldout.safetensors         the records the card's figures were measured on
     manifest.json               path, size and SHA-256 of each of the others

@@ -15,10 +15,18 @@ if TYPE_CHECKING:
     import asyncio
     import socket
 
-__all__ = ["Batch", "Channel", "Part", "Replies", "Reply", "read"]
+__all__ = ["Batch", "Channel", "Part", "Ready", "Replies", "Reply", "pack", "read"]
 
 LENGTHS = struct.Struct("<IQ")
 T = TypeVar("T")
+
+
+class Ready(msgspec.Struct, array_like=True):
+    """A worker's first message: its process number, or why its model cannot be loaded."""
+
+    pid: int
+    code: str | None = None
+    message: str = ""
 
 
 class Part(msgspec.Struct, array_like=True):
@@ -44,7 +52,7 @@ class Reply(msgspec.Struct, array_like=True):
 
 
 class Replies(msgspec.Struct, array_like=True):
-    """Answers in the order of the parts. A worker's first message is empty ones: it is ready."""
+    """Answers in the order of the parts."""
 
     replies: list[Reply]
 
@@ -53,6 +61,7 @@ class Channel(Generic[T]):
     """The worker's end: blocking, one message at a time."""
 
     def __init__(self, sock: socket.socket, kind: type[T]) -> None:
+        self._socket = sock
         self._file = sock.makefile("rwb")
         self._decoder = msgspec.msgpack.Decoder(kind)
 
@@ -67,7 +76,11 @@ class Channel(Generic[T]):
             return None
         return self._decoder.decode(header), memoryview(payload)
 
-    def send(self, header: msgspec.Struct, payload: bytes) -> None:
+    def fileno(self) -> int:
+        """Tell the descriptor, for `select`: between messages nothing lies unread in a buffer of ours."""
+        return self._socket.fileno()
+
+    def send(self, header: msgspec.Struct, payload: bytes = b"") -> None:
         """Send a message whole."""
         self._file.write(pack(header, payload))
         self._file.flush()

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from cloakwork.errors import CloakworkError, error
 from cloakwork.wire import Mode
 
+from .lru import LeastRecentlyUsed
+
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from cloakwork_functions.registry import Artifact
     from cloakwork_privacy.ckks.public import EvaluationKeys
+    from cloakwork_privacy.evaluate import Evaluator
 
     from .channel import Part
 
 __all__ = ["Function", "load"]
 
-CACHED_KEYS = 64
+# What parsed keys may take in one worker, and what a set takes: parsed, each seed in it becomes as much again
+# as stands beside it; and there are our own objects.
+PARSED_BYTES = 256 << 20
+PARSED_FACTOR = 2
+PARSED_OVERHEAD = 64 << 10
 
 
 class Function(Protocol):
@@ -30,7 +38,8 @@ class Function(Protocol):
 def load(artifact: Artifact, mode: Mode) -> Function:
     """Load a model into this process."""
     if mode is Mode.ENCRYPTED:
-        return EncryptedFunction(artifact.folder / "encrypted")
+        programs = artifact.card.modes[mode].programs.values()
+        return EncryptedFunction((artifact.folder / program.artifact).parent for program in programs)
     card = artifact.card
     shape = card.input.shape if mode is Mode.PLAINTEXT else card.modes[mode].wire
     return OnnxFunction(artifact.folder / mode / "model.onnx", shape)
@@ -65,13 +74,14 @@ class OnnxFunction:
 
 
 class EncryptedFunction:
-    """A circuit over ciphertexts. Its plaintexts are encoded once, here; parsed keys are kept."""
+    """A model's circuits over ciphertexts. Plaintexts are encoded once, here; parsed keys are kept."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folders: Iterable[Path]) -> None:
         from cloakwork_privacy.evaluate import Evaluator
 
-        self._evaluator = Evaluator.load(folder)
-        self._keys: OrderedDict[str, EvaluationKeys] = OrderedDict()
+        loaded = [Evaluator.load(folder) for folder in folders]
+        self._evaluators = {bytes.fromhex(each.signature.digest): each for each in loaded}
+        self._keys: LeastRecentlyUsed[EvaluationKeys] = LeastRecentlyUsed(PARSED_BYTES)
 
     def __call__(self, parts: list[Part], payload: memoryview) -> list[bytes | CloakworkError]:
         answers: list[bytes | CloakworkError] = []
@@ -88,7 +98,7 @@ class EncryptedFunction:
         assert keys is not None
         try:
             parsed = self._parsed(keys)
-            return self._evaluator.run(frame, parsed) if frame else b""
+            return self._evaluator(frame).run(frame, parsed) if frame else b""
         except PrivacyError as refusal:
             return error(refusal.code, str(refusal))
         except FileNotFoundError:
@@ -96,11 +106,20 @@ class EncryptedFunction:
                 "evaluation_keys_missing", "The evaluation keys are gone from the server; upload them again."
             )
 
+    def _evaluator(self, frame: bytes) -> Evaluator:
+        """The program a frame was made for."""
+        from cloakwork_privacy.ckks.frames import peek
+        from cloakwork_privacy.errors import PrivacyError
+
+        evaluator = self._evaluators.get(peek(frame).program)
+        if evaluator is None:
+            raise PrivacyError("wrong_program", "This was made for another program; fetch the card again.")
+        return evaluator
+
     def _parsed(self, path: str) -> EvaluationKeys:
         fingerprint = Path(path).stem
         if fingerprint not in self._keys:
-            self._keys[fingerprint] = self._evaluator.parse_keys(Path(path).read_bytes())
-            if len(self._keys) > CACHED_KEYS:
-                self._keys.popitem(last=False)
-        self._keys.move_to_end(fingerprint)
-        return self._keys[fingerprint]
+            data = Path(path).read_bytes()
+            keys = self._evaluator(data).parse_keys(data)
+            self._keys.add(fingerprint, keys, PARSED_FACTOR * len(data) + PARSED_OVERHEAD)
+        return self._keys.get(fingerprint)

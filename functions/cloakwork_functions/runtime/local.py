@@ -23,10 +23,12 @@ class LocalRuntime:
 
     Args:
         idle_seconds: how long a worker without work lives.
+        workers: most processes of a model in encrypted mode; one for each core unless given.
     """
 
-    def __init__(self, idle_seconds: float = 300.0) -> None:
+    def __init__(self, idle_seconds: float = 300.0, workers: int | None = None) -> None:
         self._idle_seconds = idle_seconds
+        self._workers = workers or os.cpu_count() or 1
         self._pools: dict[tuple[str, Mode], Pool] = {}
 
     async def run(self, call: Call, timeout: float) -> bytes:
@@ -51,5 +53,5 @@ class LocalRuntime:
     def _limits(self, mode: Mode) -> Limits:
         if mode is Mode.ENCRYPTED:
             # A ciphertext keeps a core busy for milliseconds and gains nothing from company.
-            return Limits(workers=os.cpu_count() or 1, records=1, idle_seconds=self._idle_seconds)
+            return Limits(workers=self._workers, records=1, idle_seconds=self._idle_seconds)
         return Limits(workers=1, records=BATCH_RECORDS, idle_seconds=self._idle_seconds)

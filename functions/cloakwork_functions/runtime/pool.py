@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING
 
 from cloakwork.errors import BusyError, CloakworkError, DeadlineError, ServerError
 
-from .process import WorkerDied, WorkerProcess
+from .origin import origin
+from .process import STOP_SECONDS, WorkerDied
 
 if TYPE_CHECKING:
     from cloakwork.wire import Mode
     from cloakwork_functions.registry import Artifact
 
+    from .process import WorkerProcess
     from .protocol import Call
 
 __all__ = ["Limits", "Pool"]
@@ -59,12 +61,13 @@ class Pool:
     """See the module."""
 
     def __init__(self, artifact: Artifact, mode: Mode, limits: Limits) -> None:
-        self._artifact = artifact
-        self._mode = mode
+        self._origin = origin(artifact, mode)
         self._limits = limits
         self._queue: deque[QueuedCall] = deque()
         self._workers: set[asyncio.Task[None]] = set()
-        self._resting: deque[asyncio.Future[None]] = deque()
+        self._resting: list[asyncio.Future[None]] = []
+        self._closing: set[asyncio.Task[None]] = set()
+        self._starting = False
         self._failed_starts = 0
         self.processes: dict[int, WorkerProcess] = {}
 
@@ -91,15 +94,22 @@ class Pool:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         self._fail_all(_stopping())
+        await self._origin.close()
+        await asyncio.gather(*self._closing)
 
     def _wake(self) -> None:
-        """Put a worker to the calls that wait: a resting one, or a new one."""
+        """Put a worker to the calls that wait: a resting one, or a new one.
+
+        The last to rest is the first to work, so that no more are kept from idling out than the load needs.
+        New ones start one after another, so that no more start than calls still wait.
+        """
         while self._resting:
-            resting = self._resting.popleft()
+            resting = self._resting.pop()
             if not resting.done():
                 resting.set_result(None)
                 return
-        if len(self._workers) < self._limits.workers:
+        if len(self._workers) < self._limits.workers and not self._starting:
+            self._starting = True
             task = asyncio.create_task(self._work())
             self._workers.add(task)
             task.add_done_callback(self._left)
@@ -122,17 +132,28 @@ class Pool:
             raise failure
         if self._queue:
             self._wake()
+        elif not self._workers:
+            closing = asyncio.create_task(self._origin.close())
+            self._closing.add(closing)
+            closing.add_done_callback(self._closing.discard)
 
     async def _work(self) -> None:
         """Live the life of one worker: start, run batches, rest, stop."""
-        worker = await WorkerProcess.start(self._artifact, self._mode)
+        try:
+            worker = await self._origin.start()
+        finally:
+            self._starting = False
         self.processes[worker.pid] = worker
         self._failed_starts = 0
+        if len(self._queue) > 1:  # more than this one is about to take
+            self._wake()
         patience = 0.0
         try:
             while await self._work_waits():
+                if worker.gone:  # while it rested, so no call is to blame
+                    return
                 await self._run_batch(worker)
-            patience = 5.0
+            patience = STOP_SECONDS
         except WorkerDied:
             return
         finally:

@@ -3,28 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import socket
-import subprocess
-import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
 from cloakwork.errors import CloakworkError, error
 
-from .channel import Batch, Part, Replies, pack, read
+from .channel import Batch, Part, Ready, Replies, pack, read
 
 if TYPE_CHECKING:
-    from cloakwork.wire import Mode
-    from cloakwork_functions.registry import Artifact
+    import socket
 
+    from .handle import Handle
     from .protocol import Call
 
-__all__ = ["WorkerDied", "WorkerProcess"]
+__all__ = ["STOP_SECONDS", "WorkerDied", "WorkerProcess", "reap"]
 
 START_SECONDS = 60.0
 STOP_SECONDS = 5.0
 READ_BUFFER = 1 << 20
+T = TypeVar("T")
 
 
 class WorkerDied(Exception):  # noqa: N818 (an event, not a caller's error)
@@ -32,58 +30,53 @@ class WorkerDied(Exception):  # noqa: N818 (an event, not a caller's error)
 
 
 class WorkerProcess:
-    """A running worker. Make one with `start`, and `stop` it whatever happens."""
+    """A running worker. Make one with `meet`, and `stop` it whatever happens.
 
-    def __init__(
-        self,
-        process: subprocess.Popen[bytes],
-        reader: asyncio.StreamReader,
-        writer: asyncio.StreamWriter,
-    ) -> None:
-        self._process = process
+    Attributes:
+        pid: the process's number.
+    """
+
+    def __init__(self, handle: Handle, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._handle = handle
         self._reader = reader
         self._writer = writer
         self._decoder = msgspec.msgpack.Decoder(Replies)
-
-    @property
-    def pid(self) -> int:
-        """The process's number."""
-        return self._process.pid
+        self.pid = 0
 
     @classmethod
-    async def start(cls, artifact: Artifact, mode: Mode) -> WorkerProcess:
-        """Start a worker and wait until its model is loaded.
+    async def meet(cls, ours: socket.socket, handle: Handle) -> WorkerProcess:
+        """Wait until the worker at the other end of a socket has loaded its model.
 
         Raises:
             WorkerDied: it ended while loading.
             ServerError: `model_unavailable`, the artifact was tampered with.
         """
-        ours, theirs = socket.socketpair()
-        command = [sys.executable, "-m", "cloakwork_functions.runtime.worker"]
-        arguments = [str(theirs.fileno()), str(artifact.folder), artifact.digest, str(mode)]
-        with theirs:
-            try:
-                reader, writer = await asyncio.open_unix_connection(sock=ours, limit=READ_BUFFER)
-            except BaseException:
-                ours.close()
-                raise
-            process = subprocess.Popen(  # noqa: ASYNC220, S603 (fork and exec return at once; the command is ours)
-                [*command, *arguments], stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()]
-            )
-        worker = cls(process, reader, writer)
+        try:
+            reader, writer = await asyncio.open_unix_connection(sock=ours, limit=READ_BUFFER)
+        except BaseException:
+            ours.close()
+            await reap(handle, STOP_SECONDS)
+            raise
+        worker = cls(handle, reader, writer)
         try:
             async with asyncio.timeout(START_SECONDS):
-                replies, _ = await worker._receive()
+                ready, _ = await worker._receive(msgspec.msgpack.Decoder(Ready))
         except BaseException as failure:
             await worker.stop()
             if isinstance(failure, TimeoutError):
                 raise WorkerDied from failure
             raise
-        if replies.replies:
+        if ready.code is not None:
             await worker.stop()
-            first = replies.replies[0]
-            raise error(first.code or "worker_failed", first.message)
+            raise error(ready.code, ready.message)
+        worker.pid = ready.pid
+        handle.born(ready.pid)
         return worker
+
+    @property
+    def gone(self) -> bool:
+        """Whether it hung up; ask between batches."""
+        return self._reader.at_eof()
 
     async def run(self, calls: list[Call]) -> list[bytes | CloakworkError]:
         """Run calls together; one answer each, in order.
@@ -97,7 +90,7 @@ class WorkerProcess:
             await self._writer.drain()
         except (ConnectionError, RuntimeError) as failure:
             raise WorkerDied from failure
-        replies, payload = await self._receive()
+        replies, payload = await self._receive(self._decoder)
         answers: list[bytes | CloakworkError] = []
         start = 0
         for reply in replies.replies:
@@ -110,23 +103,23 @@ class WorkerProcess:
 
     def kill(self) -> None:
         """End the process at once; whoever waits for its answers learns that it died."""
-        self._process.kill()
+        self._handle.kill()
 
     async def stop(self, *, patience: float = STOP_SECONDS) -> None:
         """Close the socket, which ends the worker, and kill it if it lingers for `patience` seconds."""
         self._writer.close()
-        # Started at once and shielded: whoever is cancelled here still leaves no process behind.
-        await asyncio.shield(asyncio.get_running_loop().run_in_executor(None, self._reap, patience))
+        await reap(self._handle, patience)
 
-    def _reap(self, patience: float) -> None:
+    async def _receive(self, decoder: msgspec.msgpack.Decoder[T]) -> tuple[T, bytes]:
         try:
-            self._process.wait(patience)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-
-    async def _receive(self) -> tuple[Replies, bytes]:
-        try:
-            return await read(self._reader, self._decoder)
+            return await read(self._reader, decoder)
         except (asyncio.IncompleteReadError, ConnectionError) as failure:
             raise WorkerDied from failure
+
+
+async def reap(handle: Handle, patience: float) -> None:
+    """Wait for a process's end, and kill it if it lingers.
+
+    Started at once and shielded: whoever is cancelled here still leaves no process behind.
+    """
+    await asyncio.shield(asyncio.get_running_loop().run_in_executor(None, handle.reap, patience))

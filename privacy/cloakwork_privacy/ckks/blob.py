@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import struct
 import tempfile
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
@@ -24,7 +24,10 @@ import zstandard
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["SEED_BYTES", "dump", "header", "load", "looks_like_secret_key"]
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = ["SEED_BYTES", "Stencil", "body", "dump", "header", "load", "looks_like_secret_key"]
 
 _HEADER_BYTES: Final = 16
 SEED_BYTES: Final = 64  # Blake2xb's seed, from which SEAL expands a seeded polynomial.
@@ -85,25 +88,52 @@ def dump(item: Any, body_bytes: int) -> bytes:
     Raises:
         RuntimeError: SEAL wrote a body of another size: this version of SEAL is not the one we know.
     """
-    body = _decompress(_save(item), body_bytes + 1)
-    if len(body) != body_bytes:
+    saved = body(item, body_bytes + 1)
+    if len(saved) != body_bytes:
         raise RuntimeError(
             "SEAL wrote an object of an unknown layout; use TenSEAL 0.3.16 or a version tested since"
         )
-    return body
+    return saved
 
 
-def load(item: Any, context: Any, body: bytes) -> None:
-    """Loads an uncompressed body into an empty SEAL object.
+def body(item: Any, most: int) -> bytes:
+    """At most the first `most` bytes of the uncompressed body that SEAL saves of an object."""
+    return _decompress(_save(item), most)
+
+
+def load(item: Any, context: Any, words: NDArray[np.uint8]) -> None:
+    """Loads an uncompressed body, uint8 of any length, into an empty SEAL object.
 
     Raises:
         RuntimeError, ValueError: SEAL refuses it; its loaders check every residue against its prime.
     """
     with _scratch() as (descriptor, path):
         with os.fdopen(os.dup(descriptor), "wb") as file:
-            file.write(header(len(body)))
-            file.write(body)
+            file.write(header(words.size))
+            file.write(words.data)
         item.load(context, path)
+
+
+class Stencil:
+    """A stream with a hole, kept in a memory file and loaded many times, each time with other bytes there.
+
+    Forked processes share the file, so each must make a stencil of its own; so must each thread.
+    """
+
+    def __init__(self, words: NDArray[np.uint8], hole: int) -> None:
+        """Takes the uncompressed body, and where in it the hole begins."""
+        self._files = ExitStack()
+        self._descriptor, self._path = self._files.enter_context(_scratch())
+        self._hole = _HEADER_BYTES + hole
+        os.pwrite(self._descriptor, header(words.size) + words.tobytes(), 0)
+
+    def load(self, item: Any, context: Any, filling: bytes) -> None:
+        """Loads a SEAL object from the stream with this filling."""
+        os.pwrite(self._descriptor, filling, self._hole)
+        item.load(context, self._path)
+
+    def __del__(self) -> None:
+        self._files.close()
 
 
 def looks_like_secret_key(data: bytes) -> bool:
@@ -114,11 +144,11 @@ def looks_like_secret_key(data: bytes) -> bool:
     if magic != _MAGIC or size != _HEADER_BYTES or compression not in {_UNCOMPRESSED, _ZSTD}:
         return False
     try:
-        body = _decompress(data, _PLAINTEXT_HEAD + _HEADER_BYTES)
+        start = _decompress(data, _PLAINTEXT_HEAD + _HEADER_BYTES)
     except zstandard.ZstdError:
         return False
     # In a plaintext the nested header of its data starts at byte 48; in a ciphertext or a key, elsewhere.
-    return body[_PLAINTEXT_HEAD : _PLAINTEXT_HEAD + 3] == struct.pack("<HB", _MAGIC, _HEADER_BYTES)
+    return start[_PLAINTEXT_HEAD : _PLAINTEXT_HEAD + 3] == struct.pack("<HB", _MAGIC, _HEADER_BYTES)
 
 
 def _decompress(data: bytes, most: int) -> bytes:

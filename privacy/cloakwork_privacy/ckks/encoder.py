@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from cloakwork_privacy.ckks.context import Context
     from cloakwork_privacy.ckks.parameters import Packing
 
-__all__ = ["decode", "encode"]
+__all__ = ["decode", "encode", "interpolate"]
 
 
 def encode(context: Context, packing: Packing, vector: NDArray[np.float64], scale: float, level: int) -> Any:
@@ -35,7 +35,7 @@ def encode(context: Context, packing: Packing, vector: NDArray[np.float64], scal
     Raises:
         ValueError: The numbers do not fit the modulus at this scale.
     """
-    if packing == "slots":
+    if packing != "coefficients":
         values: list[float] | list[complex] = vector.tolist()
     else:
         values = _evaluate(context.parameters.poly_degree, vector).tolist()
@@ -46,9 +46,9 @@ def encode(context: Context, packing: Packing, vector: NDArray[np.float64], scal
 
 def decode(context: Context, packing: Packing, plain: Any) -> NDArray[np.float64]:
     """Decodes a plaintext to float64 of N/2 (slots) or N (coefficients) numbers."""
-    if packing == "slots":
+    if packing != "coefficients":
         return np.asarray(context.encoder.decode_double(plain))
-    return _interpolate(context.parameters.poly_degree, np.asarray(context.encoder.decode_complex(plain)))
+    return interpolate(context.parameters.poly_degree, np.asarray(context.encoder.decode_complex(plain)))
 
 
 @lru_cache(maxsize=8)
@@ -72,8 +72,8 @@ def _evaluate(degree: int, coefficients: NDArray[np.float64]) -> NDArray[np.comp
     return values
 
 
-def _interpolate(degree: int, slots: NDArray[np.complex128]) -> NDArray[np.float64]:
-    """The real polynomial with these slots."""
+def interpolate(degree: int, slots: NDArray[np.complex128]) -> NDArray[np.float64]:
+    """The real polynomial, float64 (degree,), with these slots, complex128 (degree / 2,)."""
     twist, place, conjugate = _roots(degree)
     values = np.empty(degree, np.complex128)
     values[place], values[conjugate] = slots, slots.conj()

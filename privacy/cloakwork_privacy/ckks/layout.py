@@ -21,16 +21,22 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import numpy as np
 
 from cloakwork_privacy.ckks.blob import SEED_BYTES, dump, header, load, looks_like_secret_key
+from cloakwork_privacy.ckks.octets import narrow, widen
 from cloakwork_privacy.errors import PrivacyError
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from cloakwork_privacy.ckks.context import Context
 
 __all__ = [
     "Layout",
+    "Unsent",
     "Words",
     "ciphertext",
+    "ciphertext_head",
     "galois_keys",
+    "invalid",
     "public_key",
     "relinearisation_keys",
     "residues",
@@ -52,15 +58,22 @@ class Words:
     width: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
+class Unsent:
+    """A run of 64-bit words that nothing reads: whatever the sender has there, the receiver writes zeros."""
+
+    count: int
+
+
+@dataclass(frozen=True, eq=False)
 class Layout:
-    """One kind of SEAL object of one program.
+    """One kind of SEAL object of one program; equal to itself only, as the functions below keep theirs.
 
     Attributes:
-        pieces: Fixed bytes and runs of words, in SEAL's order.
+        pieces: Fixed bytes, and runs of words sent or not, in SEAL's order.
     """
 
-    pieces: tuple[bytes | Words, ...]
+    pieces: tuple[bytes | Words | Unsent, ...]
 
     @cached_property
     def wire_bytes(self) -> int:
@@ -70,7 +83,7 @@ class Layout:
     @cached_property
     def body_bytes(self) -> int:
         """Exact size of SEAL's uncompressed body."""
-        return sum(piece.count * _WORD if isinstance(piece, Words) else len(piece) for piece in self.pieces)
+        return sum(len(piece) if isinstance(piece, bytes) else piece.count * _WORD for piece in self.pieces)
 
     def pack(self, item: Any) -> bytes:
         """The wire's form of a SEAL object that this process made.
@@ -81,9 +94,10 @@ class Layout:
         body, kept, start = dump(item, self.body_bytes), [], 0
         for piece in self.pieces:
             if isinstance(piece, Words):
-                words = np.frombuffer(body, np.uint8, piece.count * _WORD, start).reshape(piece.count, _WORD)
-                kept.append(words[:, : piece.width].tobytes())
-                start += words.size
+                kept.append(narrow(np.frombuffer(body, "<u8", piece.count, start), piece.width))
+                start += piece.count * _WORD
+            elif isinstance(piece, Unsent):
+                start += piece.count * _WORD
             else:
                 if body[start : start + len(piece)] != piece:
                     raise RuntimeError(
@@ -99,6 +113,15 @@ class Layout:
             PrivacyError: `secret_key_refused` when these bytes are a secret key in SEAL's own format, else
                 `code`: not this program's size, or a residue not below its prime.
         """
+        self.check(wire, code)
+        try:
+            load(item, context.seal, self.body(wire))
+        except (RuntimeError, ValueError):
+            raise invalid(code) from None
+        return item
+
+    def check(self, wire: bytes, code: str) -> None:
+        """Refuses bytes of another size; raises as `unpack`."""
         if len(wire) != self.wire_bytes:
             if looks_like_secret_key(wire):
                 raise PrivacyError(
@@ -109,25 +132,26 @@ class Layout:
                 code,
                 f"Expected {self.wire_bytes} bytes for this program, got {len(wire)}; was it made for it?",
             )
-        try:
-            load(item, context.seal, self._body(wire))
-        except (RuntimeError, ValueError):
-            raise PrivacyError(code, "These bytes are no valid residues of this program's primes.") from None
-        return item
 
-    def _body(self, wire: bytes) -> bytes:
+    def body(self, wire: bytes) -> NDArray[np.uint8]:
         """SEAL's body around the wire's words."""
-        body, start = [], 0
+        body, start, sent = np.zeros(self.body_bytes, np.uint8), 0, 0
         for piece in self.pieces:
+            if isinstance(piece, bytes):
+                body[start : start + len(piece)] = np.frombuffer(piece, np.uint8)
+                start += len(piece)
+                continue
             if isinstance(piece, Words):
-                words = np.zeros((piece.count, _WORD), np.uint8)
-                sent = np.frombuffer(wire, np.uint8, piece.count * piece.width, start)
-                words[:, : piece.width] = sent.reshape(words.shape[0], piece.width)
-                body.append(words.tobytes())
-                start += sent.size
-            else:
-                body.append(piece)
-        return b"".join(body)
+                words = widen(wire, sent, piece.count, piece.width)
+                body[start : start + words.nbytes] = words.view(np.uint8)
+                sent += piece.count * piece.width
+            start += piece.count * _WORD
+        return body
+
+
+def invalid(code: str) -> PrivacyError:
+    """A residue is not below its prime."""
+    return PrivacyError(code, "These bytes are no valid residues of this program's primes.")
 
 
 def residues(context: Context, primes: int) -> tuple[Words, ...]:
@@ -149,15 +173,15 @@ def public_key(context: Context) -> Layout:
 
 
 @lru_cache(maxsize=16)
-def relinearisation_keys(context: Context) -> Layout:
-    """Seeded relinearisation keys."""
-    return Layout(_key_switching(context, {0}, 1))
+def relinearisation_keys(context: Context, level: int) -> Layout:
+    """Seeded relinearisation keys, for use at this level and below."""
+    return Layout(_key_switching(context, {0: level}, 1))
 
 
 @lru_cache(maxsize=16)
-def galois_keys(context: Context, rotations: tuple[int, ...]) -> Layout:
-    """Seeded Galois keys of exactly these rotations."""
-    present = {(context.galois_element(step) - 1) // 2 for step in rotations}
+def galois_keys(context: Context, rotations: tuple[tuple[int, int], ...]) -> Layout:
+    """Seeded Galois keys of exactly these rotations, each with the highest level it is used at."""
+    present = {(context.galois_element(step) - 1) // 2: level for step, level in rotations}
     return Layout(_key_switching(context, present, context.parameters.poly_degree))
 
 
@@ -169,12 +193,17 @@ def secret_key(context: Context) -> Layout:
     return Layout((head + _array_head(context, primes), *residues(context, primes)))
 
 
+def ciphertext_head(context: Context, level: int, polynomials: int, scale: float, *, ntt: bool) -> bytes:
+    """What SEAL writes before the residues of an unseeded ciphertext."""
+    return _head(
+        context, context.parms_id(level), level, scale, polynomials=polynomials, ntt=ntt
+    ) + _array_head(context, polynomials * level)
+
+
 def _ciphertext(
     context: Context, parms_id: list[int], primes: int, scale: float, *, seeded: bool, ntt: bool
 ) -> tuple[bytes | Words, ...]:
-    degree = context.parameters.poly_degree
-    correction = 1  # BGV's; one elsewhere
-    head = _words(parms_id) + struct.pack("<?QQQdQ", ntt, 2, degree, primes, scale, correction)
+    head = _head(context, parms_id, primes, scale, polynomials=2, ntt=ntt)
     polynomial = residues(context, primes)
     if not seeded:
         return (head + _array_head(context, 2 * primes), *polynomial, *polynomial)
@@ -182,19 +211,50 @@ def _ciphertext(
     return (head + _array_head(context, primes), *polynomial, *seed)
 
 
+def _head(
+    context: Context, parms_id: list[int], primes: int, scale: float, *, polynomials: int, ntt: bool
+) -> bytes:
+    correction = 1  # BGV's; one elsewhere
+    sizes = struct.pack("<QQQ", polynomials, context.parameters.poly_degree, primes)
+    return _words(parms_id) + struct.pack("<?", ntt) + sizes + struct.pack("<dQ", scale, correction)
+
+
 def _key(context: Context) -> tuple[bytes | Words, ...]:
     return _ciphertext(context, context.key_id, len(context.primes), _KEY_SCALE, seeded=True, ntt=True)
 
 
-def _key_switching(context: Context, present: set[int], places: int) -> tuple[bytes | Words, ...]:
-    """Key switching keys: at each of `places`, none or one key per data prime."""
-    key = _key(context)
-    keys = (header(Layout(key).body_bytes), *key) * context.parameters.levels
-    pieces: list[bytes | Words] = [_words(context.key_id) + struct.pack("<Q", places)]
+def _switch(context: Context, component: int, level: int) -> tuple[bytes | Words | Unsent, ...]:
+    """One component of a key switching key, cut to what switching at this level and below reads.
+
+    There, a ciphertext is decomposed by its own primes only, and the products are summed modulo those and
+    the special one: of the first `level` components other residues are never read, and other components not
+    at all. What is sent is a part of the whole key, so it tells no more.
+    """
+    *residues_, prefix, seed = _key(context)[1:]
+    head = (header(Layout(_key(context)).body_bytes), _key(context)[0])
+    if component >= level:
+        return (*head, *map(_unsent, residues_), prefix, _unsent(seed))
+    used = {*range(level), len(residues_) - 1}
+    return (*head, *(run if i in used else _unsent(run) for i, run in enumerate(residues_)), prefix, seed)
+
+
+def _unsent(run: bytes | Words) -> Unsent:
+    assert isinstance(run, Words)
+    return Unsent(run.count)
+
+
+def _key_switching(
+    context: Context, present: dict[int, int], places: int
+) -> tuple[bytes | Words | Unsent, ...]:
+    """Key switching keys: at each of `places` nothing, or a key used at no higher level than stated."""
+    components = context.parameters.levels
+    pieces: list[bytes | Words | Unsent] = [_words(context.key_id) + struct.pack("<Q", places)]
     empty = 0
     for place in range(places):
         if place in present:
-            pieces.extend((bytes(_WORD * empty) + struct.pack("<Q", context.parameters.levels), *keys))
+            pieces.append(bytes(_WORD * empty) + struct.pack("<Q", components))
+            for component in range(components):
+                pieces.extend(_switch(context, component, present[place]))
             empty = 0
         else:
             empty += 1

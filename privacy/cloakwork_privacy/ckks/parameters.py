@@ -9,8 +9,13 @@ from cloakwork_privacy.errors import PrivacyError
 
 __all__ = ["LARGEST_MODULUS_BITS", "Packing", "Parameters"]
 
-Packing = Literal["slots", "coefficients"]
-"""Where numbers are put: N/2 slots, multiplied elementwise, or N coefficients, multiplied as polynomials."""
+Packing = Literal["slots", "coefficients", "features"]
+"""Where numbers are put.
+
+- "slots": a record in the N/2 slots of a ciphertext, multiplied elementwise;
+- "coefficients": a record in the N coefficients of a ciphertext, multiplied as polynomials;
+- "features": a ciphertext for each feature, with up to N/2 records in its slots: a bundle.
+"""
 
 LARGEST_MODULUS_BITS: Final = {1024: 27, 2048: 54, 4096: 109, 8192: 218, 16384: 438, 32768: 881}
 """Most bits of coefficient modulus, special prime included, that leave 128 bits of security, by degree.
@@ -68,6 +73,14 @@ class Parameters:
         """Data primes. A ciphertext at level L has L of them left; fresh ones have all."""
         return max(1, len(self.modulus_bits) - 1)
 
+    def key_bytes(self, level: int) -> int:
+        """Bytes on the wire of a key that switches at levels up to this one, but for seeds and heads.
+
+        It has a component for each of the first `level` primes, modulo these and the special one.
+        """
+        widths = [(bits + 7) // 8 for bits in self.modulus_bits]
+        return level * (sum(widths[:level]) + widths[-1]) * self.poly_degree
+
     def capacity(self, packing: Packing) -> int:
         """Numbers one ciphertext holds."""
-        return self.slots if packing == "slots" else self.poly_degree
+        return self.poly_degree if packing == "coefficients" else self.slots

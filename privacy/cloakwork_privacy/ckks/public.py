@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import tenseal.sealapi as seal
 
-from cloakwork_privacy.ckks import frames, layout
+from cloakwork_privacy.ckks import frames, layout, residues
 from cloakwork_privacy.ckks.context import Context, context
 from cloakwork_privacy.errors import PrivacyError
 
@@ -24,13 +25,14 @@ class EvaluationKeys:
     Attributes:
         program: Digest of the program's signature, hex.
         fingerprint: SHA-256 of the frame they came in, hex.
-        encryptor: SEAL's, with the public key, to mask answers.
+        mask: The public key (p0, p1) modulo the first prime, as the ciphertext (p0, p1 - p0) at level 1, to
+            mask answers.
         relinearisation, galois: Key switching keys; None where the program needs none.
     """
 
     program: str
     fingerprint: str
-    encryptor: Any
+    mask: Any
     relinearisation: Any | None
     galois: Any | None
 
@@ -65,8 +67,8 @@ class EvaluationKeys:
         return cls(
             program=signature.digest,
             fingerprint=frames.fingerprint(data).hex(),
-            encryptor=seal.Encryptor(ring.seal, parsed[0]),
-            relinearisation=next(rest) if signature.relinearise else None,
+            mask=_mask(ring, parsed[0]),
+            relinearisation=next(rest) if signature.relinearise_level else None,
             galois=next(rest) if signature.rotations else None,
         )
 
@@ -74,17 +76,24 @@ class EvaluationKeys:
 def key_layouts(ring: Context, signature: Signature) -> list[layout.Layout]:
     """A program's evaluation keys in order: public, then relinearisation and Galois where needed."""
     layouts = [layout.public_key(ring)]
-    if signature.relinearise:
-        layouts.append(layout.relinearisation_keys(ring))
+    if signature.relinearise_level:
+        layouts.append(layout.relinearisation_keys(ring, signature.relinearise_level))
     if signature.rotations:
-        layouts.append(layout.galois_keys(ring, signature.rotations))
+        turns = zip(signature.rotations, signature.rotation_levels, strict=True)
+        layouts.append(layout.galois_keys(ring, tuple(turns)))
     return layouts
+
+
+def _mask(ring: Context, public: Any) -> Any:
+    first, second = residues.read(public.data())[:, :1]
+    prime = np.uint64(ring.primes[0])
+    return residues.make(ring, np.stack((first, (second + prime - first) % prime)), 1.0)
 
 
 def _empty(signature: Signature) -> list[Any]:
     """SEAL's classes of those parts."""
     kinds = [seal.PublicKey]
-    if signature.relinearise:
+    if signature.relinearise_level:
         kinds.append(seal.RelinKeys)
     if signature.rotations:
         kinds.append(seal.GaloisKeys)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import tenseal.sealapi as seal
 
+from cloakwork_privacy.ckks.cipher import same_scale
+
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from cloakwork_privacy.ckks.context import Context
     from cloakwork_privacy.ckks.public import EvaluationKeys
 
@@ -32,13 +36,23 @@ class SealCipher:
     def add_plain(self, register: Any, plain: Any) -> Any:
         """Sum with a plaintext."""
         result = seal.Ciphertext()
-        self._evaluator.add_plain(register, plain, result)
+        _aligned(self._evaluator.add_plain, register, plain, result)
         return result
+
+    def matrix(self, register: Any, plain: Any) -> NoReturn:  # noqa: ARG002 - the protocol's arguments
+        """Of bundles only."""
+        raise ValueError("matrices multiply bundles")
 
     def add(self, left: Any, right: Any) -> Any:
         """Sum of two ciphertexts."""
         result = seal.Ciphertext()
-        self._evaluator.add(left, right, result)
+        _aligned(self._evaluator.add, left, right, result)
+        return result
+
+    def multiply(self, left: Any, right: Any) -> Any:
+        """Product of two ciphertexts, of three polynomials."""
+        result = seal.Ciphertext()
+        self._evaluator.multiply(left, right, result)
         return result
 
     def rotate(self, register: Any, step: int) -> Any:
@@ -64,3 +78,22 @@ class SealCipher:
         result = seal.Ciphertext()
         self._evaluator.rescale_to_next(register, result)
         return result
+
+    def drop(self, register: Any) -> Any:
+        """Drops the last prime."""
+        result = seal.Ciphertext()
+        self._evaluator.mod_switch_to_next(register, result)
+        return result
+
+
+def _aligned(add: Callable[[Any, Any, Any], None], left: Any, right: Any, result: Any) -> None:
+    """Adds, lending the right operand the left one's scale: SEAL tolerates one unit in the last place."""
+    scale = right.scale
+    if scale == left.scale or not same_scale(left.scale, scale):
+        add(left, right, result)
+        return
+    right.scale = left.scale
+    try:
+        add(left, right, result)
+    finally:
+        right.scale = scale

@@ -60,7 +60,7 @@ class SecretKeys:
         secret = generator.secret_key()
         # The binding cannot return a seeded public key; one is an encryption of zero at the keys' level.
         made = [seal.Encryptor(ring.seal, secret).encrypt_zero_symmetric(ring.key_id)]
-        if signature.relinearise:
+        if signature.relinearise_level:
             made.append(generator.create_relin_keys())
         if signature.rotations:
             # The binding takes these for Galois elements, not for steps.
@@ -124,7 +124,7 @@ class SecretKeys:
         return self._evaluation
 
     def seal(self, records: ArrayLike) -> bytes:
-        """Encrypts records into a REQUEST frame, one ciphertext each.
+        """Encrypts records into a REQUEST frame: one ciphertext each, or one for each of their features.
 
         Args:
             records: (n, *input_shape) of real numbers, n at most the program's `max_records`.
@@ -135,12 +135,19 @@ class SecretKeys:
         signature, ring = self._signature, self._ring
         level = signature.parameters.levels
         kind = layout.ciphertext(ring, level, signature.scale, seeded=True)
-        parts = []
-        for vector in signature.prepare(records):
+        parts, prepared = [], signature.prepare(records)
+        count = prepared.shape[1 if signature.packing == "features" else 0]
+        if signature.packing == "features":
+            # The records again and again, as far as the period and as far as the slots: see `ckks.answer`.
+            period = signature.repeats(count) or 0
+            prepared = prepared[:, np.arange(signature.parameters.slots) % period % count]
+        for vector in prepared:
             plain = encode(ring, signature.packing, vector, signature.scale, level)
             parts.append(kind.pack(self._encryptor.encrypt_symmetric(plain)))
         program = bytes.fromhex(signature.digest)
-        return frames.encode(frames.Frame(frames.Kind.REQUEST, program, self._fingerprint, tuple(parts)))
+        return frames.encode(
+            frames.Frame(frames.Kind.REQUEST, program, self._fingerprint, tuple(parts), count)
+        )
 
     def open(self, frame: bytes, request: bytes) -> NDArray[np.float64]:
         """Decrypts an ANSWER frame to outputs (n, *output_shape), float64, rounded to five digits.
@@ -155,15 +162,25 @@ class SecretKeys:
 
         Raises:
             PrivacyError: `frame_invalid`, `wrong_program`, `wrong_keys`, `too_many_records`,
-                `answer_invalid`.
+                `answer_invalid`, `answer_out_of_range`.
         """
         return self._signature.finished(self.logits(frame, request))
 
     def logits(self, frame: bytes, request: bytes) -> NDArray[np.float64]:
-        """As `open`, before finishing: (n, len(take)), float64, unrounded. Keep them to yourself as well."""
+        """As `open`, before finishing: (n, len(take)), float64, unrounded. Keep them to yourself as well.
+
+        Raises:
+            PrivacyError: As `open`.
+        """
         signature, ring = self._signature, self._ring
         most = 8 * 2 * signature.parameters.poly_degree
-        read = frames.decode(frame, frames.Kind.ANSWER, most_parts=1 + signature.max_records, most_bytes=most)
+        read = frames.decode(
+            frame,
+            frames.Kind.ANSWER,
+            most_parts=1 + signature.answered(signature.max_records),
+            most_bytes=most,
+            most_records=signature.max_records,
+        )
         if read.program.hex() != signature.digest:
             raise PrivacyError(
                 "wrong_program", "This answer comes from another program; ask the one these keys fit."
@@ -172,14 +189,23 @@ class SecretKeys:
             raise PrivacyError("wrong_keys", "This answer is encrypted under other keys; open it with those.")
         if not read.parts or read.parts[0] != frames.fingerprint(request):
             raise PrivacyError("answer_invalid", "This is the answer to another request; ask again.")
-        if len(read.parts) != 1 + frames.peek(request).count:
+        records = frames.peek(request).records
+        if (read.records, len(read.parts)) != (records, 1 + signature.answered(records)):
             raise PrivacyError("answer_invalid", "The answer holds more or fewer records than the request.")
         rows = []
         for part in read.parts[1:]:
             plain = seal.Plaintext()
-            self._decryptor.decrypt(answer.restore(ring, signature, part), plain)
-            rows.append(answer.pick(signature, decode(ring, signature.packing, plain)))
-        return np.array(rows)
+            self._decryptor.decrypt(answer.restore(ring, signature, part, records), plain)
+            rows.append(answer.pick(signature, decode(ring, signature.packing, plain), records))
+        logits = np.array(rows)
+        if signature.packing == "features":
+            logits = logits.T
+        if not (np.abs(logits) <= signature.answer_limit).all():
+            # Sums that wrapped around the modulus look random, and are as large as the modulus.
+            raise PrivacyError(
+                "answer_out_of_range", "The record is unlike those the model was calibrated on; no answer."
+            )
+        return logits
 
     def __repr__(self) -> str:
         return f"SecretKeys(fingerprint={self.fingerprint!r})"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 if TYPE_CHECKING:
@@ -16,7 +17,18 @@ if TYPE_CHECKING:
 
 __all__ = ["Circuit", "Constant", "Operation", "walk"]
 
-Name = Literal["multiply_plain", "add_plain", "add", "rotate", "square", "relinearise", "rescale"]
+Name = Literal[
+    "multiply_plain",
+    "add_plain",
+    "matrix",
+    "add",
+    "multiply",
+    "rotate",
+    "square",
+    "relinearise",
+    "rescale",
+    "drop",
+]
 
 Register = TypeVar("Register")
 Plain = TypeVar("Plain")
@@ -44,7 +56,7 @@ class Constant:
     """A plaintext of the program.
 
     Attributes:
-        vector: float64, in the program's packing.
+        vector: float64, in the program's packing; of a "matrix" it is the matrix, (outputs, inputs).
         scale: It is encoded at; in the exact arithmetic of the ciphertext it meets.
         level: Primes it is encoded with.
     """
@@ -65,6 +77,15 @@ class Circuit:
 
     operations: tuple[Operation, ...]
     constants: Mapping[str, Constant]
+
+    @cached_property
+    def spent(self) -> tuple[tuple[int, ...], ...]:
+        """For each operation the registers that no later one reads."""
+        last = {register: index for index, step in enumerate(self.operations) for register in step.of}
+        return tuple(
+            tuple(register for register in set(step.of) if last[register] == index)
+            for index, step in enumerate(self.operations)
+        )
 
     def to_json(self) -> bytes:
         """Everything but the vectors."""
@@ -115,12 +136,16 @@ def walk(
     Returns:
         The last register.
     """
-    registers = [request]
-    for operation in circuit.operations:
+    registers: list[Any] = [request]
+    del request
+    for operation, spent in zip(circuit.operations, circuit.spent, strict=True):
         operands: list[Any] = [registers[register] for register in operation.of]
         if operation.constant is not None:
             operands.append(constants[operation.constant])
         if operation.step is not None:
             operands.append(operation.step)
+        for register in spent:
+            registers[register] = None  # a register may be hundreds of megabytes
         registers.append(getattr(cipher, operation.name)(*operands))
-    return registers[-1]
+    result: Register = registers[-1]
+    return result

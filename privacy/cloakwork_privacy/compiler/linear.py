@@ -7,18 +7,21 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from cloakwork_privacy.ckks.context import context
 from cloakwork_privacy.ckks.parameters import Parameters
-from cloakwork_privacy.compiler.builder import Builder
+from cloakwork_privacy.compiler.circuit import Circuit, Constant, Operation
 from cloakwork_privacy.compiler.program import Program, circuit_digest
 from cloakwork_privacy.compiler.signature import Signature
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-__all__ = ["linear"]
+    from cloakwork_privacy.compiler.signature import Finish
+
+__all__ = ["LARGEST", "linear"]
 
 _PARAMETERS: Final = Parameters(2048, (54,))
+LARGEST: Final = _PARAMETERS.poly_degree
+"""Most features it takes."""
 
 
 def linear(
@@ -28,6 +31,7 @@ def linear(
     gain: ArrayLike,
     *,
     limit: float = 32.0,
+    finish: Finish = "binary",
     max_records: int = 256,
 ) -> Program:
     """Compiles sigmoid(weight . x' + bias) with x' = (x - shift) * gain.
@@ -42,6 +46,7 @@ def linear(
         shift: (d,), the mean of each feature.
         gain: (d,), one over the standard deviation of each.
         limit: Largest |x'| to accept; a larger one costs bits of precision.
+        finish: What clients make of the logit: "binary" or "none".
         max_records: Most records in one request.
 
     Raises:
@@ -58,31 +63,33 @@ def linear(
     reverse[degree - np.arange(1, features)] = -weights[1:]  # X^i * -X^(N-i) = 1, modulo X^N + 1
     # Bits left for both scales once the largest possible logit and its sign fit the prime. The input gets
     # two more than the weights: encryption noise is some times larger than a rounding error.
-    room = (
-        _PARAMETERS.modulus_bits[0]
-        - 2
-        - math.ceil(math.log2(limit * np.abs(weights).sum() + abs(bias) + 1.0))
-    )
-    builder = Builder(context(_PARAMETERS).primes, 2.0 ** (room // 2 + 1))
-    logit = builder.multiply_plain(builder.request, reverse, 2.0 ** (room - room // 2 - 1))
-    logit = builder.add_plain(logit, np.array([bias]))
-    circuit = builder.circuit()
+    most = limit * float(np.abs(weights).sum()) + abs(bias) + 1.0
+    room = _PARAMETERS.modulus_bits[0] - 2 - math.ceil(math.log2(most))
+    scale, factor = 2.0 ** (room // 2 + 1), 2.0 ** (room - room // 2 - 1)
+    constants = {
+        "weights": Constant(reverse, factor, 1),
+        "bias": Constant(np.array([bias]), scale * factor, 1),
+    }
+    operations = Operation("multiply_plain", (0,), "weights"), Operation("add_plain", (1,), "bias")
+    circuit = Circuit(operations, constants)
     signature = Signature(
         parameters=_PARAMETERS,
         packing="coefficients",
         input_shape=(features,),
-        output_shape=(2,),
+        output_shape=(2,) if finish == "binary" else (1,),
         shift=tuple(shifts.tolist()),
         gain=tuple(gains.tolist()),
         limit=float(limit),
         gather=tuple(range(features)),
-        scale=builder.request.scale,
+        scale=scale,
         rotations=(),
-        relinearise=False,
-        answer_scale=logit.scale,
+        rotation_levels=(),
+        relinearise_level=0,
+        answer_scale=scale * factor,
+        answer_limit=most,
         period=None,
         take=(0,),
-        finish="binary",
+        finish=finish,
         max_records=max_records,
         circuit=circuit_digest(circuit),
     )

@@ -1,10 +1,12 @@
 import re
+import subprocess
 
 import httpx
 import pytest
-from conftest import serving
+from conftest import cli, serving
 from openapi_spec_validator import validate
 
+from cloakwork.errors import PrivacyError
 from cloakwork.wire import Header, Media, ModelInfo, ModelList, Path, load
 
 
@@ -69,11 +71,18 @@ def test_a_method_that_a_path_does_not_have(server):
 
 
 def test_the_public_half_of_a_mode_is_the_artifacts_file(server, trained):
-    for mode, name in (("encrypted", "signature.json"), ("anonymized", "release.json")):
-        answer = get(server, f"/v1/models/digits/modes/{mode}")
-        assert answer.content == (trained("digits")[1] / mode / name).read_bytes()
+    for asked, name in (
+        ("encrypted?program=latency", "encrypted/latency/signature.json"),
+        ("encrypted?program=throughput", "encrypted/throughput/signature.json"),
+        ("anonymized", "anonymized/release.json"),
+    ):
+        answer = get(server, f"/v1/models/digits/modes/{asked}")
+        assert answer.content == (trained("digits")[1] / name).read_bytes()
         assert answer.headers["content-type"] == Media.JSON
     assert get(server, "/v1/models/digits/modes/plaintext").status_code == 404
+    unnamed = get(server, "/v1/models/digits/modes/encrypted")
+    assert unnamed.status_code == 404
+    assert "?program=latency|throughput" in unnamed.json()["error"]["message"]
 
 
 def test_the_log_names_routes_and_codes_and_nothing_else(fresh_home, tmp_path):
@@ -111,3 +120,25 @@ def test_an_unforeseen_failure_is_an_answer_and_its_words_are_not_logged(home, c
     assert b"internal" in sent[1]["body"]
     assert "ValueError" in caplog.text
     assert private not in caplog.text + str(sent)
+
+
+def test_an_operator_bounds_the_keys_and_the_client_is_told_before_it_sent_them(
+    fresh_home, tmp_path, held_out
+):
+    with (
+        serving(fresh_home, tmp_path / "log", "--keys-quota", "1.5", "--workers", "1") as server,
+        server.client() as client,
+        pytest.raises(PrivacyError) as refused,
+    ):
+        client.run("digits", held_out("digits")[0][0], privacy="encrypted")
+    assert refused.value.code == "evaluation_keys_too_large"
+    assert str(3 << 19) in refused.value.message
+
+
+@pytest.mark.parametrize(
+    "option", [("--workers", "0"), ("--keys-quota", "-1"), ("--keys-days", "nan"), ("--idle-seconds", "soon")]
+)
+def test_an_option_that_makes_no_sense_is_refused(home, option):
+    with pytest.raises(subprocess.CalledProcessError) as refused:
+        cli(home, "serve", *option)
+    assert "must be" in refused.value.stderr

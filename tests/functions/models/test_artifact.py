@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -56,13 +57,19 @@ def test_the_folder_holds_what_the_card_names(made):
         "anonymized/release.json",
         "anonymized/model.onnx",
         "anonymized/weights.safetensors",
-        "encrypted/signature.json",
-        "encrypted/circuit.json",
-        "encrypted/constants.safetensors",
+        "encrypted/report.json",
+        *(
+            f"encrypted/{program}/{name}"
+            for program in ("latency", "throughput")
+            for name in ("signature.json", "circuit.json", "constants.safetensors")
+        ),
     }
     files = {p.relative_to(made.folder).as_posix() for p in made.folder.rglob("*") if p.is_file()}
     assert files == expected
-    assert {offer.artifact for offer in made.card.modes.values()} - {None} <= files
+    named = {offer.artifact for offer in made.card.modes.values()} - {None}
+    programs = {program.artifact for offer in made.card.modes.values() for program in offer.programs.values()}
+    assert len(programs) == 2
+    assert named | programs <= files
     assert set(made.card.modes) == set(Mode)
 
 
@@ -119,10 +126,16 @@ def test_held_out_records_are_not_learnt_from(name, tmp_path, monkeypatch):
     recipe = RECIPES[name]
     for stage in ("choose", "fit", "learn_release", "fit_reader"):
         monkeypatch.setattr(life_cycle, stage, spying(stage, getattr(life_cycle, stage)))
-    build, lower = spying("build", recipe.build), spying("lower", recipe.lower)
-    life_cycle.run(replace(recipe, build=build, lower=lower, epochs=1), tmp_path, seed=0)
+    compiling = life_cycle.compile
+
+    def compiled(network, records, *, labels, **options):
+        received["compile"] = [Data(records, labels)]
+        return compiling(network, records, labels=labels, throughput=False, **options)
+
+    monkeypatch.setattr(life_cycle, "compile", compiled)
+    life_cycle.run(replace(recipe, build=spying("build", recipe.build), epochs=1), tmp_path, seed=0)
     held = {record.tobytes() for record in load_arrays(tmp_path / "heldout.safetensors")["records"]}
-    assert received.keys() == {"choose", "fit", "learn_release", "fit_reader", "build", "lower"}
+    assert received.keys() == {"choose", "fit", "learn_release", "fit_reader", "build", "compile"}
     for stage, sets in received.items():
         seen = {record.tobytes() for data in sets for record in data.records}
         assert len(seen) > 2 * len(held), stage
@@ -160,7 +173,10 @@ def test_tumor_risk_counts_malignant_as_one():
 
 @pytest.mark.parametrize("made", ["tumor-risk"], indirect=True)
 def test_training_again_gives_the_same_bytes(made, tmp_path):
-    again = train("tumor-risk", tmp_path, seed=0)
-    assert again == made.card
+    train("tumor-risk", tmp_path, seed=0)
     for path in (p for p in made.folder.rglob("*") if p.is_file()):
-        assert (tmp_path / path.relative_to(made.folder)).read_bytes() == path.read_bytes()
+        first, again = path.read_bytes(), (tmp_path / path.relative_to(made.folder)).read_bytes()
+        if path.suffix == ".json":
+            # Times are what they are, and so is the noise of fresh keys.
+            first, again = (re.sub(rb'"measured_\w+": ?[-+.e0-9]+', b"", text) for text in (first, again))
+        assert again == first

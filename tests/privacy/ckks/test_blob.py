@@ -5,6 +5,7 @@ import tempfile
 import tracemalloc
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tenseal.sealapi as seal
 import zstandard
@@ -26,7 +27,7 @@ def test_objects_survive_without_memory_files_too(ring, keys, memory, monkeypatc
     kind = layout.secret_key(ring)
     body = blob.dump(keys._secret, kind.body_bytes)
     copy = seal.SecretKey()
-    blob.load(copy, ring.seal, body)
+    blob.load(copy, ring.seal, np.frombuffer(body, np.uint8))
     assert blob.dump(copy, kind.body_bytes) == body
 
 

@@ -11,10 +11,21 @@ from hypothesis import strategies as st
 from cloakwork_privacy.ckks.frames import Frame, Kind, decode, encode, fingerprint, peek
 from cloakwork_privacy.errors import PrivacyError
 
-FRAME = Frame(Kind.REQUEST, bytes(range(32)), bytes(range(32, 64)), (b"one", b"", b"three"))
+FRAME = Frame(Kind.REQUEST, bytes(range(32)), bytes(range(32, 64)), (b"one", b"", b"three"), 7)
 digests = st.binary(min_size=32, max_size=32)
 frames = st.builds(
-    Frame, st.sampled_from(Kind), digests, digests, st.lists(st.binary(max_size=64), max_size=8).map(tuple)
+    Frame,
+    st.sampled_from([Kind.REQUEST, Kind.ANSWER]),
+    digests,
+    digests,
+    st.lists(st.binary(max_size=64), max_size=8).map(tuple),
+    st.integers(0, 8),
+) | st.builds(
+    Frame,
+    st.sampled_from([Kind.EVALUATION_KEYS, Kind.SECRET_KEY]),
+    digests,
+    digests,
+    st.lists(st.binary(max_size=64), max_size=8).map(tuple),
 )
 
 
@@ -27,24 +38,26 @@ def resigned(body):
 
 
 def test_the_layout_is_the_documented_one():
-    label = b"CWHE\x01\x01\x03\x00" + bytes(range(64))
+    label = b"CWHE\x02\x01\x03\x00\x07\x00\x00\x00" + bytes(range(64))
     sizes = bytes([3, 0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0])
     assert encode(FRAME) == resigned(label + sizes + b"onethree")
     assert (
-        fingerprint(encode(FRAME)).hex() == "ff746fbffd3392341345d68155f787df416b996c7dd22a56584bceeddd95df5a"
+        fingerprint(encode(FRAME)).hex() == "129275a97d51c9fe6cc6009dc5c3e1d1ba621dee5e8ed0dfb25c341eae5ec2aa"
     )
 
 
 @given(frames)
 def test_what_is_encoded_decodes(frame):
-    assert read(encode(frame), frame.kind) == frame
+    data = encode(frame)
+    assert read(data, frame.kind) == frame
+    assert read(data, frame.kind).fingerprint == fingerprint(data)
 
 
 @given(frames)
 def test_a_label_reads_without_its_parts(frame):
-    label = peek(encode(frame)[:72])
+    label = peek(encode(frame)[:76])
     assert (label.kind, label.program, label.keys) == (frame.kind, frame.program, frame.keys)
-    assert label.count == len(frame.parts)
+    assert (label.count, label.records) == (len(frame.parts), frame.records)
 
 
 @given(frames, st.data())
@@ -99,13 +112,31 @@ def test_another_kind_is_refused():
         read(encode(FRAME), Kind.ANSWER)
 
 
-@pytest.mark.parametrize(
-    ("kind", "code"), [(Kind.REQUEST, "too_many_records"), (Kind.EVALUATION_KEYS, "frame_invalid")]
-)
-def test_parts_are_counted(kind, code):
+@pytest.mark.parametrize("kind", Kind)
+def test_parts_are_counted(kind):
     with pytest.raises(PrivacyError) as caught:
         read(encode(Frame(kind, bytes(32), bytes(32), (b"",) * 3)), kind, most_parts=2)
-    assert caught.value.code == code
+    assert caught.value.code == "frame_invalid"
+
+
+@pytest.mark.parametrize("kind", [Kind.REQUEST, Kind.ANSWER])
+def test_records_are_counted(kind):
+    data = encode(Frame(kind, bytes(32), bytes(32), (b"",) * 2, 3))
+    for most, code in ((2, "too_many_records"), (3, None), (None, "too_many_records")):
+        if code is None:
+            limits = {"most_parts": 2, "most_bytes": 9, "most_records": most}
+            assert decode(data, kind, **limits).records == 3
+            continue
+        with pytest.raises(PrivacyError) as caught:
+            decode(data, kind, most_parts=2, most_bytes=9, most_records=most)
+        assert caught.value.code == code
+
+
+@pytest.mark.parametrize("kind", [Kind.EVALUATION_KEYS, Kind.SECRET_KEY])
+def test_keys_hold_no_records(kind):
+    with pytest.raises(PrivacyError) as caught:
+        read(encode(Frame(kind, bytes(32), bytes(32), (b"",), 1)), kind)
+    assert caught.value.code == "frame_invalid"
 
 
 def test_parts_are_bounded():
@@ -118,6 +149,9 @@ def test_a_caller_gets_digests_right():
         encode(Frame(Kind.REQUEST, b"", bytes(32), ()))
     with pytest.raises(ValueError, match="65535"):
         encode(Frame(Kind.REQUEST, bytes(32), bytes(32), (b"",) * 65536))
+    for records in (-1, 1 << 32):
+        with pytest.raises(ValueError, match="records"):
+            encode(Frame(Kind.REQUEST, bytes(32), bytes(32), (), records))
 
 
 @pytest.mark.parametrize(

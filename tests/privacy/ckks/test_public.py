@@ -4,7 +4,7 @@ from cloakwork_privacy.ckks import blob
 from cloakwork_privacy.ckks.frames import Frame, Kind, decode, encode
 from cloakwork_privacy.ckks.layout import secret_key
 from cloakwork_privacy.ckks.public import EvaluationKeys
-from cloakwork_privacy.compiler.lower import linear
+from cloakwork_privacy.compiler.linear import linear
 from cloakwork_privacy.errors import PrivacyError
 
 
@@ -27,10 +27,11 @@ def test_only_what_the_program_needs_is_made(shallow, keys, deep, deep_keys):
     assert (few.galois, few.relinearisation) == (None, None)
     assert few.fingerprint == keys.fingerprint
     many = EvaluationKeys.parse(deep.signature, deep_keys.evaluation_keys())
-    # One public key and, of three primes each, two per key switch: one relinearisation and six rotations.
+    # One public key; two components of three primes for one relinearisation and the four rotations at level
+    # two; one of two primes for the two rotations at level one.
     assert many.galois.size() == 6
     assert many.relinearisation.size() == 1
-    assert sum(map(len, parts(deep_keys))) == (1 + 2 * 7) * (3 * 8192 * 8 + 64)
+    assert sum(map(len, parts(deep_keys))) == (1 + 2 * 5) * (3 * 8192 * 8 + 64) + 2 * (2 * 8192 * 8 + 64)
 
 
 def test_a_secret_key_is_refused_by_name(shallow, keys, ring, tmp_path):

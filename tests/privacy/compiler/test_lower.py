@@ -15,9 +15,7 @@ RANDOM = np.random.default_rng(5)
 def in_the_clear(program, records):
     signature = program.signature
     parameters = signature.parameters
-    cipher = NoopCipher(
-        context(parameters).primes[: parameters.levels], signature.packing, signature.rotations
-    )
+    cipher = NoopCipher.of(signature, context(parameters).primes)
     capacity = parameters.capacity(signature.packing)
     constants = {
         name: cipher.encode(constant.vector, constant.scale, constant.level, capacity)
@@ -70,7 +68,7 @@ def test_linear(features):
     reference = ((records - shift) * gain) @ weight - 0.75
     assert in_the_clear(program, records) == pytest.approx(reference[:, None], abs=1e-9)
     assert program.signature.rotations == ()
-    assert not program.signature.relinearise
+    assert not program.signature.relinearise_level
 
 
 @pytest.mark.parametrize(

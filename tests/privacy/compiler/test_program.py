@@ -4,7 +4,7 @@ import json
 import numpy as np
 import pytest
 
-from cloakwork_privacy.compiler.lower import linear
+from cloakwork_privacy.compiler.linear import linear
 from cloakwork_privacy.compiler.program import Program
 from cloakwork_privacy.errors import PrivacyError
 

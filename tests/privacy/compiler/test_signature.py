@@ -1,5 +1,6 @@
 """Signatures: one spelling, hostile ones refused, records checked before they are encrypted."""
 
+import dataclasses
 import hashlib
 import json
 import math
@@ -9,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cloakwork_privacy.compiler.lower import conv_square_dense, linear
+from cloakwork_privacy.compiler.convolution import conv_square_dense
+from cloakwork_privacy.compiler.linear import linear
 from cloakwork_privacy.compiler.signature import Signature
 from cloakwork_privacy.errors import PrivacyError
 
@@ -116,7 +118,22 @@ def test_insecure_parameters_of_a_hostile_server_are_refused(deep, parameters):
         {"rotations": [0]},
         {"rotations": [4096]},
         {"rotations": [1, 1]},
-        {"relinearise": 1},
+        {"rotation_levels": []},
+        {"rotation_levels": [2] * 7},
+        {"rotation_levels": [0] * 6},
+        {"rotation_levels": [3] * 6},
+        {"rotation_levels": [True] * 6},
+        {"relinearise_level": -1},
+        {"relinearise_level": 3},
+        {"relinearise_level": True},
+        {"answer_limit": 0.0},
+        {"answer_limit": -1.0},
+        {"answer_limit": 1},
+        {"answer_limit": math.inf},
+        {"answer_limit": math.nan},
+        {"answer_limit": 2.0**60},
+        {"finish": "none", "output_shape": [9]},
+        {"finish": "none", "output_shape": [5, 3]},
         {"max_records": 0},
         {"max_records": 1 << 20},
         {"max_records": True},
@@ -156,19 +173,36 @@ def test_long_shapes_are_not_multiplied(deep, monkeypatch):
             assert refusal(Signature.from_json, spelled(deep, **{name: shape})) == "program_invalid"
 
 
-@pytest.mark.parametrize(("degree", "bits", "most"), [(8192, [60] * 3, 169), (16384, [60] * 7, 11)])
-def test_a_signature_asks_for_64_mebibytes_of_keys_at_most(deep, degree, bits, most):
+@pytest.mark.parametrize(
+    ("degree", "bits", "level", "most"),
+    [
+        # One public key and the deep program's relinearisation key are asked for too.
+        (8192, [60] * 3, 2, (1024 - 3 - 6) // 6),
+        (8192, [60] * 3, 1, (1024 - 3 - 6) // 2),
+        (16384, [60] * 7, 6, (512 - 7 - 6) // 42),
+    ],
+)
+def test_a_signature_asks_for_64_mebibytes_of_keys_at_most(deep, degree, bits, level, most):
     """Half a kilobyte could make a client work for minutes and fill its memory and its disk."""
     parameters = {"poly_degree": degree, "modulus_bits": bits}
 
     def asking(count):
-        return spelled(deep, parameters=parameters, rotations=list(range(1, count + 1)))
+        asked = {"rotations": list(range(1, count + 1)), "rotation_levels": [level] * count}
+        return spelled(deep, parameters=parameters, **asked)
 
     assert len(Signature.from_json(asking(most)).rotations) == most
     for count in (most + 1, degree // 2 - 1):
         with pytest.raises(PrivacyError, match="keys too large") as caught:
             Signature.from_json(asking(count))
         assert caught.value.code == "program_invalid"
+
+
+def test_small_parts_of_many_keys_are_refused_for_the_work_of_making_them(deep):
+    """A key of level one is two residues of fifty-six, but is made whole."""
+    parameters = {"poly_degree": 16384, "modulus_bits": [60] * 7}
+    asked = {"rotations": list(range(1, 200)), "rotation_levels": [1] * 199}
+    with pytest.raises(PrivacyError, match="keys too large"):
+        Signature.from_json(spelled(deep, parameters=parameters, **asked))
 
 
 def test_rings_larger_than_any_program_needs_are_refused(deep):
@@ -178,7 +212,7 @@ def test_rings_larger_than_any_program_needs_are_refused(deep):
 
 
 def test_keys_that_cannot_exist_are_refused(shallow):
-    assert refusal(Signature.from_json, spelled(shallow, relinearise=True)) == "program_invalid"
+    assert refusal(Signature.from_json, spelled(shallow, relinearise_level=1)) == "program_invalid"
 
 
 @pytest.mark.parametrize("data", [b"", b"[]", b"{}", b"null", b"\xff", b"[" * 100_000, b"1" * (5 << 20)])
@@ -248,6 +282,10 @@ def test_answers_are_finished(shallow, deep):
         [0.0, 1.0],
         [1.0, 0.0],
     ]
+    bare = dataclasses.replace(deep, finish="none", output_shape=(2, 5))
+    assert bare.finished(np.arange(20.0).reshape(2, 10) / 7).tolist() == (
+        (np.arange(20.0) / 7).reshape(2, 2, 5).tolist()
+    )
     logits = np.random.default_rng(0).normal(size=(3, 10)) * 1000
     finished = deep.finished(logits)
     assert finished.shape == (3, 10)

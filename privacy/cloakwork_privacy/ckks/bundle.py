@@ -1,0 +1,198 @@
+"""The cipher on bundles: one ciphertext for each feature, with a record in every slot.
+
+What is a rotation in other packings is here a matrix acting on whole ciphertexts, so that thousands of
+records cost no more than one. A register is one array of residues rather than hundreds of SEAL's ciphertexts,
+whose memory SEAL would never give back; what SEAL computes passes through a single ciphertext.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import numpy as np
+import tenseal.sealapi as seal
+
+from cloakwork_privacy.ckks import residues
+from cloakwork_privacy.ckks.cipher import same_scale
+from cloakwork_privacy.ckks.matrix import Weights
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    from cloakwork_privacy.ckks.context import Context
+    from cloakwork_privacy.ckks.layout import Layout
+    from cloakwork_privacy.ckks.public import EvaluationKeys
+    from cloakwork_privacy.compiler.circuit import Constant
+
+__all__ = ["Bundle", "BundleCipher", "Scalars", "encode", "parse"]
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """Ciphertexts of one scale and level.
+
+    Attributes:
+        residues: uint64 (ciphertexts, polynomials, primes, N), in NTT form.
+        scale: Of all of them.
+    """
+
+    residues: NDArray[np.uint64]
+    scale: float
+
+    @property
+    def level(self) -> int:
+        """Primes left."""
+        level: int = self.residues.shape[2]
+        return level
+
+
+@dataclass(frozen=True)
+class Scalars:
+    """Numbers for the ciphertexts of a bundle.
+
+    Attributes:
+        integers: round(number * scale), one for each ciphertext, or one for all.
+        scale: They are encoded at.
+    """
+
+    integers: tuple[int, ...]
+    scale: float
+
+
+def encode(constant: Constant) -> Weights | Scalars:
+    """A constant of a program: a matrix, or a vector of one number for each ciphertext, or for all.
+
+    Raises:
+        ValueError: As `Weights`.
+    """
+    if constant.vector.ndim > 1:
+        return Weights(constant.vector, constant.scale)
+    return Scalars(tuple(map(int, np.rint(constant.vector * constant.scale).tolist())), constant.scale)
+
+
+def parse(ring: Context, kind: Layout, parts: tuple[bytes, ...], scale: float) -> Bundle:
+    """The bundle of a request's parts.
+
+    Raises:
+        PrivacyError: `ciphertext_invalid`, `secret_key_refused`.
+    """
+    for part in parts:
+        kind.check(part, "ciphertext_invalid")  # before memory is taken for all of them
+    level, degree = ring.parameters.levels, ring.parameters.poly_degree
+    words = np.empty((len(parts), 2, level, degree), np.uint64)
+    item = seal.Ciphertext()
+    for part, into in zip(parts, words, strict=True):
+        residues.read(residues.unpack(ring, kind, part, "ciphertext_invalid", item), into)
+    return Bundle(words, scale)
+
+
+class BundleCipher:
+    """The protocol of `ckks.cipher.Cipher`, for every ciphertext of a bundle alike, under one client's keys.
+
+    Where SEAL does not do the work itself, `ValueError` says what it would say.
+    """
+
+    def __init__(self, ring: Context, keys: EvaluationKeys) -> None:
+        self._ring = ring
+        self._keys = keys
+
+    def matrix(self, register: Bundle, plain: Weights) -> Bundle:
+        """Product of a matrix (m, n) with n ciphertexts: m ciphertexts; scales multiply."""
+        return Bundle(plain(register.residues, self._ring.primes), register.scale * plain.scale)
+
+    def multiply_plain(self, register: Bundle, plain: Scalars) -> Bundle:
+        """Each ciphertext times its number; scales multiply."""
+        factors = [seal.Plaintext() for _ in plain.integers]
+        for integer, factor in zip(plain.integers, factors, strict=True):
+            self._ring.encoder.encode(float(integer), self._ring.parms_id(register.level), 1.0, factor)
+        several = iter(factors * (len(register.residues) // len(factors)))
+        product = self._each(
+            register, lambda item, out: self._ring.evaluator.multiply_plain(item, next(several), out)
+        )
+        return replace(product, scale=register.scale * plain.scale)
+
+    def add_plain(self, register: Bundle, plain: Scalars) -> Bundle:
+        """Each ciphertext plus its number."""
+        _require_scales(register.scale, plain.scale)
+        primes = self._ring.primes[: register.level]
+        added = [[integer % prime for prime in primes] for integer in plain.integers]
+        words = register.residues.copy()
+        first = words[:, 0]
+        first += np.array(added, np.uint64)[:, :, None]
+        self._reduce(first)
+        return Bundle(words, register.scale)
+
+    def add(self, left: Bundle, right: Bundle) -> Bundle:
+        """Sum of two bundles, ciphertext by ciphertext."""
+        _require_scales(left.scale, right.scale)
+        if left.level != right.level:
+            raise ValueError("levels differ")
+        more, less = left.residues, right.residues
+        if more.shape[1] < less.shape[1]:
+            more, less = less, more
+        words = more.copy()
+        common = words[:, : less.shape[1]]
+        common += less
+        self._reduce(common)
+        return Bundle(words, left.scale)
+
+    def multiply(self, left: Bundle, right: Bundle) -> Bundle:
+        """Products of ciphertexts, of three polynomials."""
+        other = residues.make(self._ring, right.residues[0], right.scale)
+        several = iter(right.residues)
+
+        def product(item: Any, out: Any) -> None:
+            factor = residues.fill(self._ring, other, next(several), right.scale)
+            self._ring.evaluator.multiply(item, factor, out)
+
+        return self._each(left, product)
+
+    def rotate(self, register: Bundle, step: int) -> NoReturn:  # noqa: ARG002 - the protocol's arguments
+        """A slot is another record: there is nothing to be had from rotating."""
+        raise ValueError("records do not rotate")
+
+    def square(self, register: Bundle) -> Bundle:
+        """Squares, of three polynomials."""
+        return self._each(register, self._ring.evaluator.square)
+
+    def relinearise(self, register: Bundle) -> Bundle:
+        """Back to two polynomials."""
+        keys = self._keys.relinearisation
+        return self._each(register, lambda item, out: self._ring.evaluator.relinearize(item, keys, out))
+
+    def rescale(self, register: Bundle) -> Bundle:
+        """Divides by the last prime and drops it."""
+        return self._each(register, self._ring.evaluator.rescale_to_next)
+
+    def drop(self, register: Bundle) -> Bundle:
+        """Drops the last prime."""
+        return Bundle(np.ascontiguousarray(register.residues[:, :, :-1]), register.scale)
+
+    def _each(self, register: Bundle, call: Callable[[Any, Any], None]) -> Bundle:
+        """What SEAL makes of each ciphertext."""
+        item = residues.make(self._ring, register.residues[0], register.scale)
+        out = seal.Ciphertext()
+        words = None
+        for index, given in enumerate(register.residues):
+            item = residues.fill(self._ring, item, given, register.scale)
+            call(item, out)
+            if words is None:
+                made = residues.read(out)
+                words = np.empty((len(register.residues), *made.shape), np.uint64)
+            residues.read(out, words[index])
+        assert words is not None
+        return Bundle(words, out.scale)
+
+    def _reduce(self, sums: NDArray[np.uint64]) -> None:
+        """Sums of two residues, (..., primes, N), modulo each prime."""
+        for level, prime in enumerate(self._ring.primes[: sums.shape[-2]]):
+            part = sums[..., level, :]
+            np.minimum(part, part - np.uint64(prime), out=part)
+
+
+def _require_scales(left: float, right: float) -> None:
+    if not same_scale(left, right):
+        raise ValueError("scales differ")
