@@ -26,13 +26,14 @@ if TYPE_CHECKING:
 
 RUNS = 20
 DEEP_RUNS = 10
+EPOCHS = 20  # of tuning, by distillation from the module itself
 CONCRETE_ROUNDS = 5
 MILLI = 1000.0
 
 
 def main() -> None:
     trained, deep = mlp(64), mlp(32, 16)
-    service = Service.of(programs(trained)["latency"])
+    service = Service.of(programs(trained, tune_epochs=EPOCHS)["latency"])
     one_thread()
     times = milliseconds(trained, service, RUNS)
     figures = [
@@ -68,7 +69,7 @@ def accuracy_lost(trained: Trained, service: Service) -> Figure:
 
 def deep_server(trained: Trained) -> Figure:
     """Server time of the deep one; the answers to what was timed are checked too."""
-    service = Service.of(programs(trained, degree=7)["latency"])
+    service = Service.of(programs(trained, degree=7, tune_epochs=EPOCHS)["latency"])
     times = milliseconds(trained, service, DEEP_RUNS)
     images = trained.held.records[:DEEP_RUNS]
     same = int((labels(service.logits(images)) == labels(trained.logits(images))).sum())

@@ -99,7 +99,9 @@ class Service:
         return np.concatenate(rows)
 
 
-def programs(trained: Trained, *, degree: int = 3, throughput: bool = False) -> Mapping[Purpose, Program]:
+def programs(
+    trained: Trained, *, degree: int = 3, tune_epochs: int = 0, throughput: bool = False
+) -> Mapping[Purpose, Program]:
     """Compile a network for "latency", where asked for "throughput" too, on the records it learnt from."""
     from cloakwork_privacy.compiler.compile import compile  # noqa: A004 - its name there
 
@@ -109,7 +111,7 @@ def programs(trained: Trained, *, degree: int = 3, throughput: bool = False) -> 
         trained.learn.records.astype(np.float64),
         finish="binary" if outputs == 1 else "softmax",
         degree=degree,
-        tune_epochs=0,
+        tune_epochs=tune_epochs,
         max_records=MAX_RECORDS,
         throughput=throughput,
     ).programs

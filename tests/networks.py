@@ -7,6 +7,7 @@ from cloakwork_privacy.compiler.lower import Interface, lower
 from cloakwork_privacy.compiler.network import Affine, Network, Polynomial, Stage
 from cloakwork_privacy.compiler.normalise import normalise
 from cloakwork_privacy.compiler.plan import plan
+from cloakwork_privacy.compiler.prune import prune
 from cloakwork_privacy.compiler.standardise import standardise
 
 SQUARE = Polynomial((0.0, 0.0, 1.0))
@@ -55,18 +56,48 @@ def records(network, count=20, seed=0):
     return np.random.default_rng(seed).uniform(-1, 1, size=(count, network.inputs))
 
 
-def compiled(network, given, *, purpose="latency", deviation=1e-2, max_records=64):
+def convolve_square_dense(kernel, kernel_bias, weight, bias):
+    """dense(flatten(conv(x)^2)) of square images of one channel, a 3x3 convolution of padding 1."""
+    channels, side = len(kernel), round((weight.shape[1] / len(kernel)) ** 0.5)
+    matrix = np.zeros((channels, side, side, side + 2, side + 2))
+    for row, column in np.ndindex(side, side):
+        matrix[:, row, column, row : row + 3, column : column + 3] = kernel
+    pixels = matrix[..., 1:-1, 1:-1].reshape(-1, side**2)
+    first = Affine({0: pixels}, np.repeat(np.asarray(kernel_bias, float), side**2))
+    return Network(side**2, (Stage(first, SQUARE),), Affine({1: np.asarray(weight)}, np.asarray(bias, float)))
+
+
+def digits(random):
+    """Such a network of four channels, from 8x8 pixels to ten logits."""
+    return convolve_square_dense(
+        random.normal(size=(4, 3, 3)),
+        random.normal(size=4),
+        random.normal(size=(10, 256)) / 4,
+        random.normal(size=10),
+    )
+
+
+def compiled(
+    network, given, *, purpose="latency", deviation=1e-2, max_records=64, finish="none", input_shape=None
+):
     """The program of a network of polynomials, by the passes after fitting."""
     standardised, standard = standardise(network, given)
+    pruned, features = prune(standardised, standard(given))
+    ready = standard(given)[:, features]
     planned = plan(
-        normalise(standardised, standard(given)),
-        standard(given),
+        normalise(pruned, ready),
+        ready,
         purpose,
         limit=standard.limit,
         deviation=deviation,
     )
     outputs = network(given)
     interface = Interface(
-        (network.inputs,), standard, outputs.shape[1], "none", 8 * float(np.abs(outputs).max()) + 1
+        input_shape=input_shape or (network.inputs,),
+        standard=standard,
+        features=tuple(features.tolist()),
+        outputs=outputs.shape[1],
+        finish=finish,
     )
-    return lower(planned.choice, interface, max_records=max_records), planned
+    limit = planned.reach + 6 * deviation
+    return lower(planned.choice, interface, answer_limit=limit, max_records=max_records), planned

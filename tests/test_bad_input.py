@@ -85,7 +85,7 @@ PLAIN = [
 @pytest.fixture(scope="module")
 def signatures(trained):
     return {
-        name: Signature.from_json((trained(name)[1] / "encrypted" / "latency" / "signature.json").read_bytes())
+        name: Signature.from_json((trained(name)[1] / "encrypted/latency/signature.json").read_bytes())
         for name in ("tumor-risk", "digits")
     }
 

@@ -175,7 +175,7 @@ def sealed_without_key(signature, packed):
 @pytest.mark.parametrize("model", MODELS)
 def test_a_request_without_its_key_is_no_record(server, trained, canary, model):
     record = canary(model)
-    signature = Signature.from_json((trained(model)[1] / "encrypted" / "latency" / "signature.json").read_bytes())
+    signature = Signature.from_json((trained(model)[1] / "encrypted/latency/signature.json").read_bytes())
     (packed,) = signature.prepare(record[None])
     with wiretap(server.port) as (port, heard), Client(f"http://127.0.0.1:{port}", server.key) as client:
         for _ in range(2):

@@ -132,7 +132,8 @@ def test_an_upload_goes_on_where_a_killed_gateway_and_a_killed_client_left_it(
     record = held_out("digits")[0][0]
     monkeypatch.setenv("CLOAKWORK_CONFIG", str(tmp_path / "config"))
     with serving(fresh_home, tmp_path / "log") as server:
-        document = httpx.get(f"{server.address}/v1/models/digits/modes/encrypted?program=latency", headers=server.headers)
+        address = f"{server.address}/v1/models/digits/modes/encrypted?program=latency"
+        document = httpx.get(address, headers=server.headers)
         keys = open_keys(document.content, tmp_path / "config" / "keys")
         frame = keys.evaluation_keys()
         half = send_half(server, keys.fingerprint, frame)

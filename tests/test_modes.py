@@ -188,3 +188,18 @@ def test_closing_local_ends_the_calls_of_other_threads(fresh_home, held_out, mon
     thread.join(5)
     assert not thread.is_alive()
     assert len(ended) == 1
+
+
+def test_many_records_take_the_program_that_packs_them(client, held_out):
+    records, labels = held_out("digits")
+    offer = client.models.get("digits").card.modes["encrypted"]
+    many = offer.programs["throughput"].records_from
+    assert 2 < many < len(records)
+    few = client.run("digits", records[:2], privacy="encrypted", deadline=120.0)
+    answer = client.run("digits", records, privacy="encrypted", deadline=120.0)
+    assert np.abs(answer.output - client.run("digits", records).output).max() <= 1e-2
+    assert (answer.output.argmax(axis=1) == labels).mean() == offer.accuracy
+    # One ciphertext for each pixel, however many records.
+    per_record = few.privacy.bytes_up / 2
+    assert answer.privacy.bytes_up < per_record * len(records) / 4
+    assert answer.cost == len(records) * few.cost / 2

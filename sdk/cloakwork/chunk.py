@@ -20,7 +20,7 @@ class Limit:
     A key set of at most one chunk goes up in one request; an operator may take less than the largest.
     """
 
-    EVALUATION_KEYS = 64 << 20
+    EVALUATION_KEYS = 128 << 20
     CHUNK = 4 << 20
 
 

@@ -2,12 +2,12 @@ import dataclasses
 
 import numpy as np
 import pytest
+from networks import compiled, digits
 
 from cloakwork_privacy.ckks.context import context
 from cloakwork_privacy.ckks.parameters import Parameters
 from cloakwork_privacy.ckks.secret import SecretKeys
 from cloakwork_privacy.compiler.circuit import Circuit, Constant, Operation
-from cloakwork_privacy.compiler.convolution import conv_square_dense
 from cloakwork_privacy.compiler.linear import linear
 from cloakwork_privacy.compiler.program import Program, circuit_digest
 from cloakwork_privacy.compiler.signature import Signature
@@ -74,14 +74,10 @@ def shallow():
 def deep():
     """A convolutional program: every kind of key."""
     random = np.random.default_rng(1)
-    return conv_square_dense(
-        random.normal(size=(4, 1, 3, 3)),
-        random.normal(size=4),
-        random.normal(size=(10, 256)) / 4,
-        random.normal(size=10),
-        input_shape=(8, 8),
-        calibration=random.uniform(size=(20, 8, 8)),
+    program, _ = compiled(
+        digits(random), random.uniform(size=(20, 64)), finish="softmax", input_shape=(8, 8), deviation=1e-3
     )
+    return program
 
 
 @pytest.fixture(scope="session")

@@ -31,7 +31,7 @@ def configure(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--tune", type=int, default=0, metavar="EPOCHS", help="train on with polynomials (default: 0)"
     )
-    parser.add_argument("--tolerance", type=float, help="largest error of a logit (default: 0.04)")
+    parser.add_argument("--tolerance", type=float, help="largest error of a logit (default: 0.05)")
 
 
 def run(arguments: Namespace) -> int:
@@ -55,7 +55,7 @@ def run(arguments: Namespace) -> int:
                 progress=lambda doing: status.update(f"compile: {doing}"),
             )
         except PrivacyError as refusal:
-            Console(stderr=True).print(f"Not compiled: {refusal}")
+            Console(stderr=True).print(f"Not compiled: {refusal}", soft_wrap=True)
             return 1
     Console().print(*_tables(report))
     Console().print(f"Wrote {card.name} to {arguments.out}; cloakwork publish {arguments.out}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ import numpy as np
 from cloakwork.wire import Card, Mode, Offer, Tensor
 from cloakwork_functions.models.data import Data
 from cloakwork_functions.models.export import export
+from cloakwork_functions.models.fit import logits
 from cloakwork_functions.models.measure import encrypted_offer, metrics, write_card
 from cloakwork_privacy.compiler.compile import compile  # noqa: A004 - its name there
 from cloakwork_privacy.errors import PrivacyError
@@ -95,8 +97,10 @@ def build(
     learn = Data.of(np.asarray(model.records), np.asarray(model.labels))
     held = Data.of(np.asarray(model.held_out), np.asarray(model.held_out_labels))
     _check(model, learn, held)
+    module = copy.deepcopy(model.module).eval()
+    _check_outputs(module, held, len(model.classes))
     compiled = compile(
-        model.module,
+        module,
         learn.records,
         labels=learn.labels,
         finish="softmax",
@@ -107,10 +111,10 @@ def build(
     )
     progress("export")
     shape = learn.records.shape[1:]
-    export(model.module, shape, folder / Mode.PLAINTEXT)
+    export(module, shape, folder / Mode.PLAINTEXT)
     compiled.save(folder / Mode.ENCRYPTED)
     held.save(folder / "heldout.safetensors")
-    measured = metrics(model.module, held)
+    measured = metrics(module, held)
     accuracy = measured["accuracy"]
     plaintext = Offer(model.prices[Mode.PLAINTEXT], accuracy, "the record itself", MAX_RECORDS)
     card = Card(
@@ -131,6 +135,23 @@ def build(
     )
     write_card(folder, card)
     return card, compiled.report
+
+
+def _check_outputs(module: nn.Module, held: Data, classes: int) -> None:
+    """Refuse a module that gives anything but a logit for each class."""
+    try:
+        shape = tuple(logits(module, held.take(np.arange(1))).shape)
+    except Exception as failure:  # noqa: BLE001 - it is the owner's module, and may raise anything
+        # What a module raises may quote the record.
+        raise PrivacyError(
+            "model_invalid",
+            f"The module does not take a float32 record of held_out: {type(failure).__name__}.",
+        ) from None
+    if shape != (1, classes):
+        raise PrivacyError(
+            "model_invalid",
+            f"The module gives {shape} for one record; it must give (1, {classes}), a logit for each class.",
+        )
 
 
 def _check(model: Model, learn: Data, held: Data) -> None:

@@ -4,17 +4,19 @@ A CKKS result says more than its logits. Four measures keep the rest on the serv
 
 1. *Masked.* A fresh encryption of zero under the client's public key is added. Without it the second
    polynomial of a circuit of plaintext products is the request's times the weights: dividing the two gives
-   every weight, exactly. The mask is an RLWE sample whose uniform half the server itself expands from the
-   client's seed, so the client cannot choose a weak one.
+   every weight, exactly. The mask's uniform half the server itself expands from the client's seed. The other
+   half is the client's word: one who crafts its public key reads the mask's randomness off the coefficients
+   kept, some twenty of 2048 for a logistic regression, all of them in a bundle of more than slots / 2
+   records. So a bundle's mask binds only clients whose keys are honestly made.
 2. *Cut.* Of the first polynomial only the coefficients that carry the logits are returned; without its first
    polynomial's coefficient a message coefficient is unknowable. Coefficient packing keeps the dot products
    and drops the partial sums around them. In slot packing an answer that repeats every p slots lies in the
    subring of X^(N/2p): keeping those 2p coefficients *is* averaging all slots of one residue modulo p, with
    no rotation, so partial sums are finished by leaving them out. It also halves the answer. A bundle's
    slots hold its records with a period as well, the next power of two, so that who pays for one record
-   cannot read 4096: no more than the records fit the period. Slots left over within it are *blotted*: to
-   hide a logit in them, noise takes an eighth of the modulus, and averaging it away takes more requests
-   than it saves.
+   cannot read 4096: no more than the records fit the period. Slots left over within it are *blotted* by
+   noise of an eighth of the modulus. That keeps honest clients honest and no more: one who scales up what it
+   did not pay for, or averages, reads it, and so at most twice what it pays for.
 3. *Flooded.* Uniform noise of 2^-15 of the scale is added to what is kept, less where many coefficients add
    up to a slot. It moves a logit by about 1e-4, 40 times what rescaling and key switching do (2.5e-6,
    measured on the convolution), whose noise speaks of intermediate values. A proof would ask for 2^30 times
@@ -23,8 +25,8 @@ A CKKS result says more than its logits. Four measures keep the rest on the serv
    (standard deviation). It hides them too, and makes the answer 3 bytes of 8 smaller.
 
 What remains is what any answer tells: the logits, to about four digits, of a record the client chose. Enough
-of them determine a linear model; that is for quotas to limit. A client that crafts its evaluation keys can
-make the kept numbers mean something else, but gets no more of them.
+of them determine a linear model; that is for quotas to limit. A client that crafts its evaluation keys or its
+ciphertexts can make the kept numbers mean something else, but gets no more of them.
 """
 
 from __future__ import annotations
@@ -48,7 +50,7 @@ if TYPE_CHECKING:
     from cloakwork_privacy.ckks.public import EvaluationKeys
     from cloakwork_privacy.compiler.signature import Signature
 
-__all__ = ["deviation", "pick", "restore", "write"]
+__all__ = ["deviation", "noise", "pick", "restore", "write"]
 
 _FLOOD: Final = 2.0**-15  # at least half of it: the flood is a power of two
 _FLOODED: Final = 32  # coefficients that may add up to a slot before their flood is made smaller
@@ -142,13 +144,21 @@ def pick(signature: Signature, values: NDArray[np.float64], records: int = 1) ->
     return values[:records] if signature.packing == "features" else values[list(signature.take)]
 
 
+def noise(degree: int, kept: int, scale: float) -> float:
+    """The same as `deviation`, before there is a signature: of so many coefficients kept at a scale."""
+    masking = _FRESH * math.sqrt(4 / 3 * degree + 1) * math.sqrt(kept / 2) / scale
+    return math.hypot(masking, 2 * _ROUNDING)
+
+
 def deviation(signature: Signature) -> float:
     """Standard deviation of what masking, flooding and rounding do to a logit."""
     records, degree = signature.max_records, signature.parameters.poly_degree
     masking = _FRESH**2 * (4 / 3 * degree + 1)  # e u + e0 + e1 s, with u and s ternary
     flooding = 4.0 ** _flood_bits(signature, records) / 3
     rounding = 4.0 ** (_WORD * _dropped(signature, records)) / 12 * (2 / 3 * degree + 1)
-    return math.sqrt((masking + flooding + rounding) * signature.summed(records)) / signature.answer_scale
+    # A slot is the real part of a sum of as many coefficients times roots of unity: half of their variance.
+    summed = max(1.0, signature.summed(records) / 2)
+    return math.sqrt((masking + flooding + rounding) * summed) / signature.answer_scale
 
 
 def _layout(ring: Context, signature: Signature) -> layout.Layout:

@@ -8,7 +8,7 @@ whose memory SEAL would never give back; what SEAL computes passes through a sin
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 import tenseal.sealapi as seal
@@ -110,7 +110,7 @@ class BundleCipher:
             self._ring.encoder.encode(float(integer), self._ring.parms_id(register.level), 1.0, factor)
         several = iter(factors * (len(register.residues) // len(factors)))
         product = self._each(
-            register, lambda item, out: self._ring.evaluator.multiply_plain(item, next(several), out)
+            lambda item, out: self._ring.evaluator.multiply_plain(item, next(several), out), register
         )
         return replace(product, scale=register.scale * plain.scale)
 
@@ -141,14 +141,7 @@ class BundleCipher:
 
     def multiply(self, left: Bundle, right: Bundle) -> Bundle:
         """Products of ciphertexts, of three polynomials."""
-        other = residues.make(self._ring, right.residues[0], right.scale)
-        several = iter(right.residues)
-
-        def product(item: Any, out: Any) -> None:
-            factor = residues.fill(self._ring, other, next(several), right.scale)
-            self._ring.evaluator.multiply(item, factor, out)
-
-        return self._each(left, product)
+        return self._each(self._ring.evaluator.multiply, left, right)
 
     def rotate(self, register: Bundle, step: int) -> NoReturn:  # noqa: ARG002 - the protocol's arguments
         """A slot is another record: there is nothing to be had from rotating."""
@@ -156,33 +149,43 @@ class BundleCipher:
 
     def square(self, register: Bundle) -> Bundle:
         """Squares, of three polynomials."""
-        return self._each(register, self._ring.evaluator.square)
+        return self._each(self._ring.evaluator.square, register)
 
     def relinearise(self, register: Bundle) -> Bundle:
         """Back to two polynomials."""
         keys = self._keys.relinearisation
-        return self._each(register, lambda item, out: self._ring.evaluator.relinearize(item, keys, out))
+        return self._each(lambda item, out: self._ring.evaluator.relinearize(item, keys, out), register)
 
     def rescale(self, register: Bundle) -> Bundle:
         """Divides by the last prime and drops it."""
-        return self._each(register, self._ring.evaluator.rescale_to_next)
+        return self._each(self._ring.evaluator.rescale_to_next, register)
 
     def drop(self, register: Bundle) -> Bundle:
         """Drops the last prime."""
         return Bundle(np.ascontiguousarray(register.residues[:, :, :-1]), register.scale)
 
-    def _each(self, register: Bundle, call: Callable[[Any, Any], None]) -> Bundle:
-        """What SEAL makes of each ciphertext."""
-        item = residues.make(self._ring, register.residues[0], register.scale)
+    def _each(self, call: Callable[..., None], *registers: Bundle) -> Bundle:
+        """What SEAL makes of each ciphertext, or of those in one place of several bundles.
+
+        Weights may leave a constant, a ciphertext without second polynomial. SEAL refuses to make one, lest
+        it be sent to anyone; ours are masked first. So a second polynomial is lent to it meanwhile: no
+        operation here lets it into the first.
+        """
+        items = [residues.make(self._ring, each.residues[0], each.scale) for each in registers]
         out = seal.Ciphertext()
         words = None
-        for index, given in enumerate(register.residues):
-            item = residues.fill(self._ring, item, given, register.scale)
-            call(item, out)
+        for index, given in enumerate(zip(*(each.residues for each in registers), strict=True)):
+            constant = not any(one[1:].any() for one in given)
+            for place, one in enumerate(given):
+                lent = _lent(one) if constant else one
+                items[place] = residues.fill(self._ring, items[place], lent, registers[place].scale)
+            call(*items, out)
             if words is None:
                 made = residues.read(out)
-                words = np.empty((len(register.residues), *made.shape), np.uint64)
+                words = np.empty((len(registers[0].residues), *made.shape), np.uint64)
             residues.read(out, words[index])
+            if constant:
+                words[index, 1:] = 0
         assert words is not None
         return Bundle(words, out.scale)
 
@@ -191,6 +194,13 @@ class BundleCipher:
         for level, prime in enumerate(self._ring.primes[: sums.shape[-2]]):
             part = sums[..., level, :]
             np.minimum(part, part - np.uint64(prime), out=part)
+
+
+def _lent(words: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """A copy with a second polynomial, of coefficients too large to be rescaled to zero."""
+    lent = words.copy()
+    lent[1] = np.arange(words.shape[-1], dtype=np.uint64)
+    return lent
 
 
 def _require_scales(left: float, right: float) -> None:

@@ -55,12 +55,10 @@ class Weights:
         """Rounds a matrix (outputs, inputs).
 
         Raises:
-            ValueError: A row is all zero at this scale, or a weight is too large.
+            ValueError: A weight is too large for the scale.
         """
         integers = np.rint(matrix * scale)
         reach = float(np.abs(integers).sum(axis=1).max(initial=0.0))
-        if not integers.any(axis=1).all():
-            raise ValueError("a row of the matrix is zero at its scale")
         self.scale = scale
         self._shape = integers.shape
         self._limb_bits = _EXACT_BITS - math.ceil(math.log2(reach + 1)) if math.isfinite(reach) else 0
@@ -80,7 +78,7 @@ class Weights:
         """
         outputs, inputs = self._shape
         _, polynomials, levels, degree = residues.shape
-        result = np.empty((outputs, *residues.shape[1:]), np.uint64)
+        result = np.zeros((outputs, *residues.shape[1:]), np.uint64)  # rows of zeros are in no group
         for level, prime in enumerate(primes[:levels]):
             limbs = -(-prime.bit_length() // self._limb_bits)
             fitting = 1 << (_BLOCK_BYTES // (8 * inputs * limbs)).bit_length() >> 1
@@ -117,11 +115,13 @@ def _grouped(integers: NDArray[np.float64]) -> list[_Group]:
     A group costs a product for each of its weights, and the reading of its columns.
     """
     support = integers != 0
+    filled = np.flatnonzero(support.any(axis=1))
     first = support.argmax(axis=1)
     end = support.shape[1] - support[:, ::-1].argmax(axis=1)
     groups: list[tuple[list[int], int, int]] = []
     # Wide rows come last: among the narrow ones they would draw all into one group.
-    for row in np.lexsort((end, first, np.ceil(np.log2(end - first)))).tolist():
+    order = np.lexsort((end[filled], first[filled], np.ceil(np.log2(end - first))[filled]))
+    for row in filled[order].tolist():
         one = [row], int(first[row]), int(end[row])
         if groups:
             rows, start, stop = groups[-1]

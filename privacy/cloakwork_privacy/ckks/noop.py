@@ -109,8 +109,6 @@ class NoopCipher:
         _require(self._packing == "features", "matrices multiply bundles")
         _require(register.level == plain.level, "levels differ")
         _require(plain.values.shape[1:] == register.values.shape[:1], "the matrix has another width")
-        integers = np.rint(plain.values * plain.scale)
-        _require(bool(integers.any(axis=1).all()), "a row of the matrix is zero at its scale")
         values = plain.values @ register.values
         return self._fitting(replace(register, values=values, scale=register.scale * plain.scale))
 

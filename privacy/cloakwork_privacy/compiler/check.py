@@ -6,7 +6,6 @@ records of the owner's.
 
 from __future__ import annotations
 
-import math
 import time
 from collections import Counter
 from typing import TYPE_CHECKING, Final
@@ -14,9 +13,9 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from cloakwork_privacy.ckks import answer
 from cloakwork_privacy.ckks.secret import SecretKeys
 from cloakwork_privacy.compiler import clear
+from cloakwork_privacy.compiler.cost import transfer
 from cloakwork_privacy.compiler.report import ProgramReport
 from cloakwork_privacy.errors import PrivacyError
 from cloakwork_privacy.evaluate import Evaluator
@@ -51,8 +50,8 @@ def check(
         program: What to run.
         records: (n, *input_shape), calibration.
         expected: (n, outputs), what the network of polynomials makes of them.
-        milliseconds: Predicted, for one request.
-        deviation: Predicted, of a logit before the answer is masked, flooded and rounded.
+        milliseconds: Predicted, of the circuit.
+        deviation: Predicted, of a logit.
         guaranteed: As in `Plan`.
 
     Raises:
@@ -63,7 +62,7 @@ def check(
     reach = max(float(np.abs(expected).max()), 1.0)
     _close("in the clear", clear.logits(program, records[some]), expected[some], _EXACT * reach)
     signature = program.signature
-    error = SIGMAS * math.hypot(deviation, answer.deviation(signature))
+    error = SIGMAS * deviation
     bundle = signature.packing == "features"
     count = min(len(records), signature.max_records if bundle else _ENCRYPTED)
     server, keys = Evaluator(program), SecretKeys.generate(signature)
@@ -87,7 +86,7 @@ def check(
         modulus_bits=signature.parameters.modulus_bits,
         depth=_depth(program),
         operations=dict(sorted(Counter(step.name for step in program.circuit.operations).items())),
-        predicted_ms=milliseconds,
+        predicted_ms=milliseconds + _transfer(program),
         measured_ms=1e3 * float(np.median(times)),
         records=signature.max_records if bundle else 1,
         key_bytes=len(keys.evaluation_keys()),
@@ -104,6 +103,13 @@ def _close(how: str, computed: NDArray[np.float64], expected: NDArray[np.float64
         raise PrivacyError(
             "program_invalid", f"The circuit run {how} differs from the network it was made from; tell us."
         )
+
+
+def _transfer(program: Program) -> float:
+    signature, parameters = program.signature, program.signature.parameters
+    bundle = signature.packing == "features"
+    inputs, outputs = (len(signature.gather), len(signature.take)) if bundle else (1, 1)
+    return transfer(parameters.poly_degree, parameters.levels, inputs, outputs)
 
 
 def _depth(program: Program) -> int:

@@ -19,7 +19,7 @@ from cloakwork_privacy.ckks.parameters import LARGEST_MODULUS_BITS, Parameters
 from cloakwork_privacy.compiler.scales import Placed, Scale, Sizes, Unfit, place
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -31,6 +31,9 @@ __all__ = ["Choice", "Peaks", "choose", "measure"]
 DEGREES: Final = (2048, 4096, 8192, 16384)
 _MOST_PRIMES: Final = 9
 _WIDEST: Final = 60
+_INPUTS: Final = (18, 23, 28, 33, 38)
+_FACTORS: Final = (14, 18, 22)
+_WATERLINES: Final = (24, 28, 32)
 
 
 @dataclass(frozen=True)
@@ -85,31 +88,23 @@ class Peaks:
     answer: float
 
 
-def measure(
-    schedule: Schedule,
-    packed: NDArray[np.float64],
-    peaks: Peaks,
-    *,
-    slots: int | None,
-    averaged: int,
-) -> Sizes:
-    """Sizes of a schedule's values on calibration records.
+def measure(arrangement: Arrangement, rms: Sequence[float], width: Sequence[int], peaks: Peaks) -> Sizes:
+    """Sizes of an arrangement's values.
 
     Args:
-        schedule: The steps.
-        packed: (n, size of the input register).
+        arrangement: The steps.
+        rms: Of every register, as in `Sizes`.
+        width: Numbers in every register.
         peaks: Bounds on |value| of every register and of the logits.
-        slots: In one ciphertext, or None for a bundle.
-        averaged: As in `Arrangement`.
     """
-    registers = schedule.values(packed)
+    schedule, bundle = arrangement.schedule, arrangement.period == 0
     return Sizes(
-        rms=[float(np.sqrt((values**2).mean(axis=1).max())) for values in registers],
+        rms=rms,
         peak=peaks.registers.tolist(),
         answer=peaks.answer,
         final=1
         + min(index for index, step in enumerate(schedule.steps) if step.last and step.constant is not None),
-        width=[values.shape[1] if slots is None else 1 for values in registers],
+        width=width if bundle else [1] * len(width),
         weights=[_typical(step.constant) for step in schedule.steps],
         reach=[
             float(np.abs(step.constant).sum(axis=1).max())
@@ -117,8 +112,9 @@ def measure(
             else 0.0
             for step in schedule.steps
         ],
-        bundle=slots is None,
-        averaged=averaged,
+        bundle=bundle,
+        averaged=arrangement.averaged,
+        period=arrangement.period,
     )
 
 
@@ -179,7 +175,11 @@ def _descend(
             seen[bits] = None if found is None else _rank(found, deviation)
         return seen[bits]
 
-    start = ((look(bits), bits) for bits in _grid(degree, count, switching=switching))
+    grid = list(_grid(degree, count, switching=switching))
+    # What fits nowhere with the smallest scales is not going to with larger ones.
+    if not any(look(bits) for bits in grid if (bits.input, bits.factor) == (_INPUTS[0], _FACTORS[0])):
+        return None
+    start = ((look(bits), bits) for bits in grid)
     fitting = [(rank, bits) for rank, bits in start if rank is not None]
     if not fitting:
         return None
@@ -213,11 +213,9 @@ def _look(
 
 def _grid(degree: int, count: int, *, switching: bool) -> Iterator[Bits]:
     """A coarse grid: upper primes from the widest that are secure, and scales around what each can hold."""
-    widest = min(_WIDEST, LARGEST_MODULUS_BITS[degree] // (count + switching))
+    widest = min(_WIDEST, LARGEST_MODULUS_BITS[degree] // (count + (switching or count > 1)))
     uppers = range(widest, max(widest - 17, 24), -4) if count > 1 else (widest,)
-    for upper, extra, given, factor, line in product(
-        uppers, (-4, 0, 4), range(18, 39, 5), (14, 18, 22), (24, 28, 32)
-    ):
+    for upper, extra, given, factor, line in product(uppers, (-4, 0, 4), _INPUTS, _FACTORS, _WATERLINES):
         first = min(upper + extra, _WIDEST)
         if count > 1 or extra == 0:
             yield Bits(upper, first, given, factor, line)
@@ -241,7 +239,8 @@ def _switches(schedule: Schedule) -> bool:
 
 def _modulus(bits: Bits, count: int, *, switching: bool) -> tuple[int, ...]:
     data = (bits.first, *[bits.upper] * (count - 1))
-    return (*data, max(data)) if switching else data
+    # SEAL takes the last of several primes for the special one, needed or not.
+    return (*data, max(data)) if switching or count > 1 else data
 
 
 def _secure(degree: int, bits: Bits, count: int, *, switching: bool) -> bool:
@@ -250,7 +249,7 @@ def _secure(degree: int, bits: Bits, count: int, *, switching: bool) -> bool:
         sum(modulus) <= LARGEST_MODULUS_BITS[degree]
         and max(modulus) <= _WIDEST
         # SEAL's primes of so many bits are 1 modulo 2 N; smaller ones run out.
-        and min(modulus) >= math.log2(degree) + 8
+        and min(modulus) >= max(math.log2(degree) + 8, 20)
         and min(bits.input, bits.factor, bits.waterline) > 0
     )
 

@@ -1,6 +1,7 @@
 """From a trained torch module to the programs that run it on ciphertexts.
 
-    trace → fold → (tune) → fit → standardise → normalise → arrange → choose and place scales → lower → check
+    trace → fold → (tune) → fit → standardise → prune → normalise → arrange → choose and place scales
+    → lower → check
 
 Each step is a module of its own and is judged by means other than its own: folding by running the module,
 arranging and lowering by running the circuit in the clear, and the whole by running it encrypted.
@@ -8,12 +9,14 @@ arranging and lowering by running the circuit in the clear, and the whole by run
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from cloakwork_privacy.ckks import answer
 from cloakwork_privacy.compiler import fit as fitting
 from cloakwork_privacy.compiler.calibrate import calibrate, checked
 from cloakwork_privacy.compiler.check import SIGMAS, check
@@ -24,6 +27,7 @@ from cloakwork_privacy.compiler.lower import Interface, lower
 from cloakwork_privacy.compiler.network import Affine, Network, Polynomial
 from cloakwork_privacy.compiler.normalise import normalise
 from cloakwork_privacy.compiler.plan import plan
+from cloakwork_privacy.compiler.prune import prune
 from cloakwork_privacy.compiler.report import Layer, ProgramReport, Report
 from cloakwork_privacy.compiler.standardise import standardise
 from cloakwork_privacy.compiler.trace import trace
@@ -42,9 +46,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Compiled", "compile"]
 
-_TOLERANCE: Final = 0.04
+_TOLERANCE: Final = 0.05
 _REGRESSION_TOLERANCE: Final = 0.002  # of the largest output
-_ANSWER_HEADROOM: Final = 4.0
+_MOST_RECORDS: Final = 4096
 _REPORT: Final = "report.json"
 
 
@@ -96,7 +100,7 @@ def compile(  # noqa: A001 - what it does
         margin: By which share the calibrated ranges are widened.
         tune_epochs: How long to train a copy of the module with its polynomials in place, by distillation
             from itself; 0 leaves the weights as they are.
-        tolerance: Largest error of a logit by encryption; by default 0.04, or for "none" 0.002 of the largest
+        tolerance: Largest error of a logit by encryption; by default 0.05, or for "none" 0.002 of the largest
             output.
         max_records: Most records in one latency request.
         throughput: Whether to make the second program, where the model allows one.
@@ -105,9 +109,11 @@ def compile(  # noqa: A001 - what it does
 
     Raises:
         PrivacyError: `model_unsupported`, with what to use instead; `wrong_dtype`, `wrong_shape`,
-            `not_finite` of the calibration; `degree_invalid`, `margin_invalid`, `out_of_range`.
+            `not_finite` of the calibration; `degree_invalid`, `margin_invalid`, `options_invalid`,
+            `out_of_range`.
     """
     given = np.asarray(calibration)
+    _check_options(finish, tolerance, max_records)
     progress("trace")
     few = checked(given, given.shape[1:])[:2].reshape(-1, *given.shape[1:])
     traced = trace(module, few)
@@ -131,7 +137,7 @@ def compile(  # noqa: A001 - what it does
     network, decided = _binary(simplify(fitted), finish or traced.finish)
     model = _Model(network, records, traced.nodes[0].shape, decided, tolerance)
     programs: dict[Purpose, Program] = {}
-    reports: dict[Purpose, ProgramReport] = {}
+    reports: dict[str, ProgramReport] = {}
     purposes: tuple[Purpose, ...] = ("latency", "throughput") if throughput else ("latency",)
     for purpose in purposes:
         progress(purpose)
@@ -153,16 +159,34 @@ def compile(  # noqa: A001 - what it does
             agreement=_share(before, _decided(after)) if decisions else None,
             float_accuracy=_share(before, labels) if decisions and labels is not None else None,
             accuracy=_share(after, labels) if decisions and labels is not None else None,
-            programs=dict(reports.items()),
+            programs=reports,
             batch_from=_batch_from(reports),
         ),
     )
 
 
+def _check_options(finish: str | None, tolerance: float | None, max_records: int) -> None:
+    """Refuses what makes no program (code `options_invalid`)."""
+    if finish not in {None, "softmax", "binary", "none"}:
+        fault = 'finish is "softmax", "binary" or "none"'
+    elif tolerance is not None and not 0 < tolerance < math.inf:
+        fault = "the tolerance is a number above 0"
+    elif not 1 <= max_records <= _MOST_RECORDS:
+        fault = f"max_records is from 1 to {_MOST_RECORDS}"
+    else:
+        return
+    raise PrivacyError("options_invalid", f"Cannot compile: {fault}.")
+
+
 def _binary(network: Network, finish: Finish) -> tuple[Network, Finish]:
-    """Softmax of two logits is the sigmoid of their difference: one logit less to compute."""
-    if finish != "softmax" or len(network.output.bias) != 2:  # noqa: PLR2004 - as said
+    """Softmax of two logits is the sigmoid of their difference: one logit less to compute.
+
+    That of one would always be 1, so its sigmoid is meant.
+    """
+    if finish != "softmax" or len(network.output.bias) > 2:  # noqa: PLR2004 - as said
         return network, finish
+    if len(network.output.bias) == 1:
+        return network, "binary"
     terms = {source: matrix[1:] - matrix[:1] for source, matrix in network.output.terms.items()}
     bias = network.output.bias
     return Network(network.inputs, network.stages, Affine(terms, bias[1:] - bias[:1])), "binary"
@@ -182,8 +206,9 @@ class _Model:
         self.outputs = network(records)
         self._given = records.reshape(-1, *shape)
         standardised, standard = standardise(network, records)
-        self._records = standard(records)
-        self._network = normalise(standardised, self._records)
+        pruned, features = prune(standardised, standard(records))
+        self._records = standard(records)[:, features]
+        self._network = normalise(pruned, self._records)
         largest = float(np.abs(self.outputs).max())
         if tolerance is None:
             tolerance = max(_REGRESSION_TOLERANCE * largest, 1e-6) if finish == "none" else _TOLERANCE
@@ -191,9 +216,9 @@ class _Model:
         self._interface = Interface(
             input_shape=shape,
             standard=standard,
+            features=tuple(features.tolist()),
             outputs=self.outputs.shape[1],
             finish=finish,
-            answer_limit=_ANSWER_HEADROOM * largest + tolerance,
         )
 
     def program(self, purpose: Purpose, max_records: int) -> tuple[Program, ProgramReport]:
@@ -202,7 +227,8 @@ class _Model:
             return self._linear(max_records)
         limit = self._interface.standard.limit
         planned = plan(self._network, self._records, purpose, limit=limit, deviation=self._tolerance / SIGMAS)
-        program = lower(planned.choice, self._interface, max_records=max_records)
+        most = planned.reach + self._tolerance
+        program = lower(planned.choice, self._interface, answer_limit=most, max_records=max_records)
         return program, check(
             program,
             self._given,
@@ -214,13 +240,16 @@ class _Model:
 
     def _is_linear(self) -> bool:
         network = self._network
-        return not network.stages and len(network.output.bias) == 1 and network.inputs <= LARGEST
+        features = len(self._interface.standard.shift)
+        return not network.stages and len(network.output.bias) == 1 and features <= LARGEST
 
     def _linear(self, max_records: int) -> tuple[Program, ProgramReport]:
         """One logit and no activation: coefficient packing, without any key."""
         standard, affine = self._interface.standard, self._network.output
+        weight = np.zeros_like(standard.shift)
+        weight[list(self._interface.features)] = affine.terms[0][0]
         program = linear(
-            affine.terms[0][0],
+            weight,
             float(affine.bias[0]),
             standard.shift,
             standard.gain,
@@ -229,14 +258,14 @@ class _Model:
             max_records=max_records,
         )
         # Of the features' encryption; the weights' rounding is a fourth of it, by their scales.
-        noise = FRESH * float(np.linalg.norm(affine.terms[0][0])) / program.signature.scale
+        noise = FRESH * float(np.linalg.norm(weight)) / program.signature.scale
         predicted = milliseconds("multiply_plain", program.signature.parameters.poly_degree, 1)
         return program, check(
             program,
             self._given,
             self.outputs,
             milliseconds=predicted,
-            deviation=noise,
+            deviation=math.hypot(noise, answer.deviation(program.signature)),
             guaranteed=True,
         )
 
@@ -248,7 +277,8 @@ def _layers(exact: Network, fitted: Network, records: NDArray[np.float64]) -> tu
         largest, _ = fitting.error(before, after.activation, seen)
         size = len(before.affine.bias)
         degree = after.activation.degree
-        layers.append(Layer(size, str(before.activation), degree, seen.low, seen.high, largest))
+        low, high = (float(f"{end:.3g}") for end in (seen.low, seen.high))
+        layers.append(Layer(size, str(before.activation), degree, low, high, largest))
     return tuple(layers)
 
 
@@ -264,7 +294,7 @@ def _share(logits: NDArray[np.float64], classes: ArrayLike) -> float:
     return float((_decided(logits) == np.asarray(classes)).mean())
 
 
-def _batch_from(reports: dict[Purpose, ProgramReport]) -> int | None:
+def _batch_from(reports: dict[str, ProgramReport]) -> int | None:
     """Records from which on a throughput request is the faster way, if it ever is."""
     if "throughput" not in reports:
         return None

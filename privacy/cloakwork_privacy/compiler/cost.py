@@ -9,7 +9,15 @@ from __future__ import annotations
 import math
 from typing import Final
 
-__all__ = ["FRESH", "key_switching_noise", "milliseconds", "rescaling_noise", "rounding_noise"]
+__all__ = [
+    "BUNDLED",
+    "FRESH",
+    "key_switching_noise",
+    "milliseconds",
+    "rescaling_noise",
+    "rounding_noise",
+    "transfer",
+]
 
 FRESH: Final = 3.2
 """Standard deviation of an encryption's noise, in a coefficient (SEAL's default)."""
@@ -22,7 +30,12 @@ _PER_PRIME: Final = {
     "multiply": 0.19,
     "rescale": 0.33,
     "drop": 0.03,
+    "bundled": 0.25,
 }
+_READING, _WRITING = 0.42, 2.0
+BUNDLED: Final = "bundled"
+"""Not an operation: what one costs more on a ciphertext of a bundle, which is moved into SEAL and back."""
+
 _MATRIX: Final = 1.2e-3  # a multiplication of a whole polynomial by one weight, through BLAS
 
 
@@ -44,6 +57,12 @@ def milliseconds(name: str, degree: int, level: int) -> float:
     return scaled
 
 
+def transfer(degree: int, level: int, inputs: int, outputs: int) -> float:
+    """Time of parsing so many ciphertexts of a level, and of masking and writing so many answers."""
+    scaled: float = (inputs * _READING * level + outputs * _WRITING) * (degree / 8192) ** 1.08
+    return scaled
+
+
 def rounding_noise(degree: int) -> float:
     """Deviation, in a slot, of rounding a plaintext's N coefficients to whole numbers."""
     return math.sqrt(degree / 12)
@@ -55,6 +74,9 @@ def rescaling_noise(degree: int) -> float:
 
 
 def key_switching_noise(degree: int, level: int) -> float:
-    """Deviation, in a slot, of a rotation or relinearisation, when the special prime is the largest."""
+    """Deviation, in a slot, of a rotation or relinearisation, when the special prime is the largest.
+
+    Not of all slots: see `packing.SPIKES`.
+    """
     switched = FRESH * math.sqrt(degree) * math.sqrt(level * degree / 12)
     return math.hypot(switched, rescaling_noise(degree))

@@ -29,16 +29,16 @@ class Interface:
     Attributes:
         input_shape: Of one record.
         standard: What the client does to it.
+        features: Which of its numbers the network reads, in the network's order.
         outputs: Number of logits.
         finish: What the client makes of them.
-        answer_limit: Largest |logit| of an honest answer.
     """
 
     input_shape: tuple[int, ...]
     standard: Standard
+    features: tuple[int, ...]
     outputs: int
     finish: Finish
-    answer_limit: float
 
     def fields(self) -> dict[str, Any]:
         """As a signature has them."""
@@ -48,17 +48,17 @@ class Interface:
             "shift": tuple(self.standard.shift.tolist()),
             "gain": tuple(self.standard.gain.tolist()),
             "limit": float(self.standard.limit),
-            "answer_limit": float(self.answer_limit),
             "finish": self.finish,
         }
 
 
-def lower(choice: Choice, interface: Interface, *, max_records: int) -> Program:
+def lower(choice: Choice, interface: Interface, *, answer_limit: float, max_records: int) -> Program:
     """The program of a choice.
 
     Args:
         choice: What was chosen.
         interface: Of the model.
+        answer_limit: Largest |logit| of an honest answer.
         max_records: Most records in one request; a bundle takes as many as a ciphertext has slots.
     """
     slots, arrangement, placed = choice.parameters.slots, choice.arrangement, choice.placed
@@ -68,13 +68,14 @@ def lower(choice: Choice, interface: Interface, *, max_records: int) -> Program:
     signature = Signature(
         parameters=choice.parameters,
         packing="features" if bundle else "slots",
-        gather=arrangement.gather,
+        gather=tuple(-1 if place < 0 else interface.features[place] for place in arrangement.gather),
         scale=choice.scale.input_scale,
         rotations=tuple(rotations),
         # Each key at the lowest level it serves: what is above it is neither made nor sent.
         rotation_levels=tuple(placed.rotations[rotation] for rotation in rotations),
         relinearise_level=placed.relinearise,
         answer_scale=placed.scale,
+        answer_limit=float(answer_limit),
         period=slots if bundle else arrangement.period,
         take=arrangement.take,
         max_records=slots if bundle else max_records,

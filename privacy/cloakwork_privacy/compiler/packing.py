@@ -31,7 +31,15 @@ if TYPE_CHECKING:
 
     from cloakwork_privacy.compiler.schedule import Schedule
 
-__all__ = ["Layout", "diagonals", "from_runs", "plain", "power_of_two", "to_runs", "windows"]
+__all__ = ["SPIKES", "Layout", "diagonals", "from_runs", "plain", "power_of_two", "to_runs", "windows"]
+
+SPIKES = 4
+"""Slots to leave unused at the start, where there is room.
+
+SEAL decomposes for key switching into digits from 0 to q, not from -q/2 to q/2: their mean, times the key's
+noise, is an error that is the same in every coefficient. In slots that is next to nothing but for the few at
+roots next to one, the first three above all, where it is up to 50 times the noise of the others.
+"""
 
 _LEAST_PERIOD = 4
 
@@ -86,6 +94,8 @@ def windows(matrix: NDArray[np.float64], slots: int, copies: int) -> tuple[Layou
         supports.setdefault(columns.tobytes(), []).append(row)
     rows = list(supports.values())
     taps = [np.flatnonzero(used[group[0]]) for group in rows]
+    if not all(map(len, taps)):
+        return None
     count, most_taps = power_of_two(len(rows)), power_of_two(max(map(len, taps)))
     channels = power_of_two(max(map(len, rows)))
     period = most_taps * copies * count
@@ -108,8 +118,8 @@ def diagonals(
     *,
     final: bool,
     like: tuple[int, ...] = (),
-) -> tuple[int, Layout]:
-    """Multiplies a matrix with features, from a periodic layout to one: row i goes to slots i mod P.
+) -> tuple[int, Layout] | None:
+    """Multiplies a matrix with features, from a periodic layout to one; None where features are missing.
 
     Args:
         schedule: To append to.
@@ -121,7 +131,10 @@ def diagonals(
     """
     slots, block = len(layout.order), layout.period
     period = max(power_of_two(len(matrix)), _LEAST_PERIOD)
-    vectors = _diagonals(matrix, layout, period)
+    start = min(SPIKES, period - len(matrix))
+    vectors = _diagonals(np.pad(matrix, ((start, 0), (0, 0))), layout, period)
+    if vectors is None:
+        return None
     if final:
         # Of the slots averaged only block / period differ.
         vectors = {step: vector * max(block // period, 1) for step, vector in vectors.items()}
@@ -130,7 +143,7 @@ def diagonals(
     while step < block and not final:
         result = schedule.add(result, schedule.rotate(result, step))
         step *= 2
-    return result, _periodic(np.arange(len(matrix)), period, slots)
+    return result, _periodic(np.arange(len(matrix)), period, slots, start)
 
 
 def to_runs(
@@ -171,9 +184,9 @@ def from_runs(
     slots, run = len(layout.order), layout.run
     if len(matrix) > layout.valid or run < _LEAST_PERIOD:
         return None
-    slot = np.arange(slots)
+    slot, start = np.arange(slots), min(SPIKES, layout.valid - len(matrix))
     padded = np.zeros((run, matrix.shape[1] + 1))
-    padded[: len(matrix), :-1] = matrix
+    padded[start : start + len(matrix), :-1] = matrix
     vector = padded[slot % run, layout.order]
     if final:
         vector = vector * (slots // run)
@@ -182,17 +195,21 @@ def from_runs(
     while step < slots and not final:
         result = schedule.add(result, schedule.rotate(result, step))
         step *= 2
-    return result, _periodic(np.arange(len(matrix)), run, slots)
+    return result, _periodic(np.arange(len(matrix)), run, slots, start)
 
 
-def _periodic(features: NDArray[np.intp], period: int, slots: int) -> Layout:
+def _periodic(features: NDArray[np.intp], period: int, slots: int, start: int = 0) -> Layout:
     order = np.full(period, -1)
-    order[: len(features)] = features
+    order[start : start + len(features)] = features
     return Layout(np.tile(order, slots // period), period)
 
 
-def _diagonals(matrix: NDArray[np.float64], layout: Layout, period: int) -> dict[int, NDArray[np.float64]]:
+def _diagonals(
+    matrix: NDArray[np.float64], layout: Layout, period: int
+) -> dict[int, NDArray[np.float64]] | None:
     """The weights that meet the input rotated by each step, (slots,), where they are not all zero.
+
+    None where the layout lacks a feature that the matrix reads.
 
     Each pair of row and feature is used once, on the first diagonal that brings them together: a window
     layout holds a feature many times over.
@@ -211,4 +228,4 @@ def _diagonals(matrix: NDArray[np.float64], layout: Layout, period: int) -> dict
             left[place, feature] = 0.0
         if vector.any():
             vectors[step] = np.tile(vector, slots // vector.size)
-    return vectors
+    return None if left.any() else vectors

@@ -14,17 +14,17 @@ from cloakwork_privacy.ckks.parameters import Packing
 if TYPE_CHECKING:
     from cloakwork_privacy.compiler.signature import Signature
 
-__all__ = ["MOST_KEY_BYTES", "Finish", "faults"]
+__all__ = ["MOST_FEATURES", "MOST_KEY_BYTES", "MOST_REQUEST_BYTES", "Finish", "faults"]
 
 Finish = Literal["softmax", "binary", "none"]
 """What a client makes of logits: see `Signature`."""
 
 _MOST_RECORDS: Final = 8192
-_MOST_FEATURES: Final = 4096  # of packing "features", a ciphertext each
-_MOST_REQUEST_BYTES: Final = 256 << 20  # What a client is willing to make for one request of that packing.
+MOST_FEATURES: Final = 4096  # of packing "features", a ciphertext each
+MOST_REQUEST_BYTES: Final = 256 << 20  # What a client is willing to make for one request of that packing.
 _MOST_DIMENSIONS: Final = 8
 _MOST_DEGREE: Final = 16384
-MOST_KEY_BYTES: Final = 63 << 20  # What a client is willing to upload for one program, with room for heads.
+MOST_KEY_BYTES: Final = 127 << 20  # What a client is willing to upload for one program, with room for heads.
 _MOST_MADE_BYTES: Final = 1 << 30  # What making them may take in memory: SEAL makes whole keys.
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 
@@ -43,7 +43,7 @@ def faults(signature: Signature) -> list[tuple[str, bool]]:
     logits = len(signature.take)
     bundle = signature.packing == "features"
     # Most ciphertexts a record's numbers can be spread over, and most places to take logits from.
-    spread = _MOST_FEATURES if bundle else capacity
+    spread = MOST_FEATURES if bundle else capacity
     places = spread if signature.period is None or bundle else signature.period
     answer_bits = parameters.modulus_bits[0] - 1  # for the number itself, less its sign
     return [
@@ -83,7 +83,7 @@ def faults(signature: Signature) -> list[tuple[str, bool]]:
         ("rotations", bool(signature.rotations) and signature.packing != "slots"),
         ("record count", not 1 <= signature.max_records <= _MOST_RECORDS),
         ("record count", bundle and signature.max_records > parameters.slots),
-        ("request too large", bundle and _request_bytes(signature) > _MOST_REQUEST_BYTES),
+        ("request too large", bundle and _request_bytes(signature) > MOST_REQUEST_BYTES),
         ("circuit digest", not _SHA256.fullmatch(signature.circuit)),
     ]
 

@@ -19,7 +19,9 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from cloakwork_privacy.ckks.answer import noise as answer_noise
 from cloakwork_privacy.compiler.cost import (
+    BUNDLED,
     FRESH,
     key_switching_noise,
     milliseconds,
@@ -81,6 +83,7 @@ class Sizes:
         reach: Largest sum of |weights| of a row of each step's matrix; 0 without one.
         bundle: Whether registers are bundles, whose constants are whole numbers and encoded without noise.
         averaged: Different slots that the answer averages.
+        period: Of the answer; 0 in a bundle.
     """
 
     rms: Sequence[float]
@@ -92,6 +95,7 @@ class Sizes:
     reach: Sequence[float]
     bundle: bool
     averaged: int
+    period: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +131,7 @@ class Placed:
         operations: (name, registers, operand, rotation); operation i writes register i + 1.
         milliseconds: Predicted.
         scale: Of the answer, which has one prime left.
-        error: Predicted deviation of a logit, without what is done to the answer afterwards.
+        error: Predicted deviation of a logit, with what is done to the answer afterwards.
         rotations: Highest level each rotation is used at.
         relinearise: Highest level of relinearisations; 0 for none.
     """
@@ -168,11 +172,23 @@ class _Placement:
             self._at[index] = self._step(step, index)
             self._fits(self._at[index], index)
         last = len(self._schedule.steps)
-        node = self._settled(last)
-        node = self._dropped(node, last, 1)
+        node = self._finished(self._settled(last), last)
         self._out.scale = node.scale
-        self._out.error = node.noise / node.scale / math.sqrt(self._sizes.averaged)
+        kept = 2 * self._sizes.period or self._scale.degree
+        error = node.noise / node.scale / math.sqrt(self._sizes.averaged)
+        self._out.error = math.hypot(error, answer_noise(self._scale.degree, kept, node.scale))
         return self._out
+
+    def _finished(self, node: _Node, last: int) -> _Node:
+        """The answer at level 1: its primes are dropped, or where it would not fit without them rescaled."""
+        while node.level > 1:
+            if self._bits(node.scale, self._sizes.answer) <= self._room[node.level - 2]:
+                node = self._dropped(node, last, node.level - 1)
+            else:
+                node = self._rescaled(node, last)
+        if self._bits(node.scale, self._sizes.answer) > self._room[0]:
+            raise Unfit
+        return node
 
     def _step(self, step: Step, index: int) -> _Node:
         match step.name:
@@ -199,7 +215,7 @@ class _Placement:
             return self._times(step, self._at[source], self._matrix_factor(index), index)
         node = self._lowered(source) if step.last else self._settled(source)
         factor = self._scale.factor
-        if step.last and node.level == 1:
+        if step.last:
             factor = min(2.0 ** math.floor(self._spare(node)), _MOST_FACTOR)
         if step.name == "matrix":
             factor = min(factor, self._matrix_factor(index))
@@ -366,8 +382,21 @@ class _Placement:
         self._holds(node, self._sizes.answer if summing else self._sizes.peak[register])
 
     def _holds(self, node: _Node, peak: float) -> None:
-        if not math.log2(node.scale * max(peak, 1.0)) + 1 <= self._room[node.level - 1]:
+        if not self._bits(node.scale, peak) <= self._room[node.level - 1]:
             raise Unfit
+
+    @staticmethod
+    def _bits(scale: float, peak: float) -> float:
+        """What a value takes, with its sign."""
+        return math.log2(scale * max(peak, 1.0)) + 1
+
+    def _milliseconds(self, name: str, level: int, operand: Operand | None, width: int) -> float:
+        each = milliseconds(name, self._scale.degree, level)
+        if name == "matrix" and operand is not None:
+            return operand.vector.size * each
+        return width * (
+            each + (milliseconds(BUNDLED, self._scale.degree, level) if self._sizes.bundle else 0.0)
+        )
 
     def _emit(
         self,
@@ -379,7 +408,6 @@ class _Placement:
         rotation: int = 0,
     ) -> _Node:
         level, width = of[0].level, self._sizes.width[register]
-        count = operand.vector.size if operand and name == "matrix" else width
-        self._out.milliseconds += count * milliseconds(name, self._scale.degree, level)
+        self._out.milliseconds += self._milliseconds(name, level, operand, width)
         self._out.operations.append((name, tuple(node.index for node in of), operand, rotation))
         return _Node(len(self._out.operations), 0.0, level, 0.0)

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
 __all__ = ["Schedule", "Step"]
@@ -81,20 +83,26 @@ class Schedule:
         """Elementwise product of two registers."""
         return self._append(Step("multiply", (left, right)))
 
-    def values(self, given: NDArray[np.float64], *, bound: bool = False) -> list[NDArray[np.float64]]:
-        """Every register's values, in the clear.
+    def values(self, given: NDArray[np.float64], *, bound: bool = False) -> Iterator[NDArray[np.float64]]:
+        """Every register's values, in the clear; each is forgotten once nothing reads it any more.
 
         Args:
             given: (n, size): what register 0 holds for each of n records.
             bound: Whether to compute, from the largest |input| of each place, a bound on every |value|.
 
-        Returns:
+        Yields:
             Arrays (n, size of the register).
         """
-        registers = [given]
-        for step in self.steps:
-            registers.append(_compute(step, [registers[index] for index in step.of], bound=bound))
-        return registers
+        read_last = {register: index for index, step in enumerate(self.steps) for register in step.of}
+        held = {0: given}
+        yield given
+        for index, step in enumerate(self.steps):
+            result = _compute(step, [held[register] for register in step.of], bound=bound)
+            for register in set(step.of):
+                if read_last[register] == index:
+                    del held[register]
+            held[index + 1] = result
+            yield result
 
     def _append(self, step: Step) -> int:
         self.steps.append(step)

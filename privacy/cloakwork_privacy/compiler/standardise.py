@@ -1,7 +1,8 @@
 """What the client does to its features before it encrypts them: a shift and a gain, for free and exact.
 
 Features of one kind, such as pixels, share one range. Where ranges differ much, as between columns of a
-table, every feature gets its own; they are then public, like the rest of a program's signature.
+table, every feature gets its own. They are public, like the rest of a program's signature, and so rounded
+outwards to two digits of the range: the extreme records themselves are nobody's business.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ __all__ = ["Standard", "standardise"]
 
 _PIXEL_LIMIT: Final = 1.5
 _COLUMN_LIMIT: Final = 8.0
+_ENDS: Final = 1e-3  # Share of values at the ends of the range from which on it is taken for all there is.
 _ALIKE: Final = 8.0  # Ranges within this factor count as of one kind.
 
 
@@ -48,14 +50,22 @@ def standardise(network: Network, records: NDArray[np.float64]) -> tuple[Network
     half = (high - low) / 2
     varying = half[half > 0]
     alike = not len(varying) or varying.max() <= _ALIKE * np.quantile(varying, 0.5, method="lower")
+    bounded = alike and float(np.isin(records, (low.min(), high.max())).mean()) > _ENDS
     if alike:
         low, high = np.full_like(low, low.min()), np.full_like(high, high.max())
         half = (high - low) / 2
-    shift = (low + high) / 2
-    gain = 1.0 / np.where(half > 0, half, np.maximum(np.abs(shift), 1.0))
-    standard = Standard(shift, gain, _PIXEL_LIMIT if alike else _COLUMN_LIMIT)
+    shift, half = _rounded((low + high) / 2, np.where(half > 0, half, np.maximum(np.abs(low), 1.0)))
+    standard = Standard(shift, 1.0 / half, _PIXEL_LIMIT if bounded else _COLUMN_LIMIT)
     stages = tuple(Stage(_standardised(stage.affine, standard), stage.activation) for stage in network.stages)
     return Network(network.inputs, stages, _standardised(network.output, standard)), standard
+
+
+def _rounded(
+    shift: NDArray[np.float64], half: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Middles and half ranges in steps of about a hundredth of the range, no value left out."""
+    step = 10.0 ** (np.floor(np.log10(half)) - 1)
+    return np.round(shift / step) * step, np.ceil(half / step + 0.5) * step
 
 
 def _standardised(affine: Affine, standard: Standard) -> Affine:

@@ -143,7 +143,9 @@ def name(frame):
 
 @pytest.fixture(scope="module")
 def program(trained):
-    return hashlib.sha256((trained("tumor-risk")[1] / "encrypted" / "latency" / "signature.json").read_bytes()).digest()
+    return hashlib.sha256(
+        (trained("tumor-risk")[1] / "encrypted" / "latency" / "signature.json").read_bytes()
+    ).digest()
 
 
 @pytest.fixture(scope="module")

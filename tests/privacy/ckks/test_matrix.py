@@ -70,9 +70,17 @@ def test_a_convolution_costs_a_few_bands():
     assert sum(group.weights.size for group in made._groups) <= 256 * 196
 
 
-def test_rows_of_zeros_and_huge_weights_are_refused():
-    with pytest.raises(ValueError, match="zero at its scale"):
-        Weights(np.array([[1.0, 2.0], [1e-9, 0.0]]), 2.0**20)
+@pytest.mark.parametrize("filled", [[], [0], [1, 3]])
+def test_rows_of_zeros_are_zero(filled):
+    weights = np.full((4, 3), 1e-9)
+    weights[filled] = RANDOM.normal(size=(len(filled), 3))
+    primes = ((1 << 54) - 33,)
+    residues = drawn(3, primes)
+    product = Weights(weights, 2.0**20)(residues, primes)
+    assert (product.astype(object) == exact(weights, 2.0**20, residues, primes)).all()
+
+
+def test_huge_weights_are_refused():
     for huge in (2.0**46, 1e300, np.inf):
         with pytest.raises(ValueError, match="too large"):
             Weights(np.array([[1.0, huge]]), 1.0)

@@ -27,11 +27,16 @@ def test_only_what_the_program_needs_is_made(shallow, keys, deep, deep_keys):
     assert (few.galois, few.relinearisation) == (None, None)
     assert few.fingerprint == keys.fingerprint
     many = EvaluationKeys.parse(deep.signature, deep_keys.evaluation_keys())
-    # One public key; two components of three primes for one relinearisation and the four rotations at level
-    # two; one of two primes for the two rotations at level one.
-    assert many.galois.size() == 6
+    signature, primes = deep.signature, len(deep.signature.parameters.modulus_bits)
+    assert many.galois.size() == len(signature.rotations) > 0
     assert many.relinearisation.size() == 1
-    assert sum(map(len, parts(deep_keys))) == (1 + 2 * 5) * (3 * 8192 * 8 + 64) + 2 * (2 * 8192 * 8 + 64)
+    # A polynomial of all primes is public; each key has a component for each prime of its level, and every
+    # component a polynomial of those primes and the special one.
+    levels = [*signature.rotation_levels, signature.relinearise_level]
+    assert min(levels) < max(levels)
+    polynomials = [primes, *(level + 1 for level in levels for _ in range(level))]
+    prime = signature.parameters.poly_degree * 8
+    assert sum(map(len, parts(deep_keys))) == sum(count * prime + 64 for count in polynomials)
 
 
 def test_a_secret_key_is_refused_by_name(shallow, keys, ring, tmp_path):

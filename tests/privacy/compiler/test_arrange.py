@@ -19,7 +19,7 @@ CUBIC = Polynomial((0.0, 0.3, 0.0, 1.0))
 def answers(arrangement, given):
     gather = np.array(arrangement.gather)
     packed = np.where(gather < 0, 0.0, given[:, gather])
-    logits = arrangement.schedule.values(packed)[-1]
+    logits = list(arrangement.schedule.values(packed))[-1]
     if arrangement.period:
         logits = logits.reshape(len(given), -1, arrangement.period).mean(axis=1)
     return logits[:, list(arrangement.take)]
@@ -99,6 +99,6 @@ def test_sums_of_rotations(steps):
     schedule = Schedule()
     rotated_sum(schedule, 0, vectors)
     expected = sum(vector * np.roll(values, -step, axis=1) for step, vector in vectors.items())
-    assert schedule.values(values)[-1] == pytest.approx(expected, abs=1e-12)
+    assert list(schedule.values(values))[-1] == pytest.approx(expected, abs=1e-12)
     rotations = sum(step.name == "rotate" for step in schedule.steps)
     assert rotations <= 2 * np.sqrt(max(steps) // max(np.gcd.reduce(steps), 1) + 1)

@@ -75,6 +75,7 @@ def placed(schedule, primes, *, peak=1.0, factor=2.0**20, given=2.0**30, waterli
         reach=[0.0] * (registers - 1),
         bundle=False,
         averaged=1,
+        period=16,
     )
     return place(schedule, sizes, Scale(8192, primes, given, factor, waterline))
 

@@ -33,7 +33,7 @@ def test_every_polynomial_is_right_and_shallow(lower, leading):
     values = np.linspace(-1, 1, 9)[None]
     expected = np.polynomial.polynomial.polyval(values, polynomial.coefficients)
     # A schedule's last register is the result, and where nothing is to be done the input is.
-    assert schedule.values(values)[-1] == pytest.approx(expected, abs=1e-9)
+    assert list(schedule.values(values))[-1] == pytest.approx(expected, abs=1e-9)
     assert depth(schedule) <= math.ceil(math.log2(polynomial.degree + 1))
 
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cloakwork_privacy.compiler.convolution import conv_square_dense
 from cloakwork_privacy.compiler.linear import linear
+from cloakwork_privacy.compiler.rules import MOST_KEY_BYTES
 from cloakwork_privacy.compiler.signature import Signature
 from cloakwork_privacy.errors import PrivacyError
 
@@ -22,16 +22,8 @@ def shallow():
 
 
 @pytest.fixture(scope="module")
-def deep():
-    random = np.random.default_rng(1)
-    return conv_square_dense(
-        random.normal(size=(4, 1, 3, 3)),
-        np.zeros(4),
-        random.normal(size=(10, 256)),
-        np.zeros(10),
-        input_shape=(8, 8),
-        calibration=random.uniform(size=(2, 8, 8)),
-    ).signature
+def deep(deep):
+    return deep.signature
 
 
 def spelled(signature, **changes):
@@ -174,17 +166,13 @@ def test_long_shapes_are_not_multiplied(deep, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("degree", "bits", "level", "most"),
-    [
-        # One public key and the deep program's relinearisation key are asked for too.
-        (8192, [60] * 3, 2, (1024 - 3 - 6) // 6),
-        (8192, [60] * 3, 1, (1024 - 3 - 6) // 2),
-        (16384, [60] * 7, 6, (512 - 7 - 6) // 42),
-    ],
+    ("degree", "bits", "level", "primes"), [(8192, 3, 2, 6), (8192, 3, 1, 2), (16384, 7, 6, 42)]
 )
-def test_a_signature_asks_for_64_mebibytes_of_keys_at_most(deep, degree, bits, level, most):
+def test_a_signature_asks_for_63_mebibytes_of_keys_at_most(deep, degree, bits, level, primes):
     """Half a kilobyte could make a client work for minutes and fill its memory and its disk."""
-    parameters = {"poly_degree": degree, "modulus_bits": bits}
+    parameters = {"poly_degree": degree, "modulus_bits": [60] * bits}
+    # The deep program's relinearisation key, of six primes, is asked for too.
+    most = (MOST_KEY_BYTES // (8 * degree) - 6) // primes
 
     def asking(count):
         asked = {"rotations": list(range(1, count + 1)), "rotation_levels": [level] * count}
@@ -244,10 +232,15 @@ def test_records_are_standardised_and_packed(shallow):
 
 def test_windows_are_gathered(deep):
     image = np.arange(64.0).reshape(1, 8, 8) / 100
-    blocks = deep.prepare(image)[0].reshape(9, 256)
-    assert blocks[4].tolist() == np.tile(image.ravel(), 4).tolist()  # the centre tap is the image itself
-    assert blocks[0].reshape(4, 8, 8)[2, 1:, 1:].tolist() == image[0, :-1, :-1].tolist()
-    assert not blocks[0].reshape(4, 8, 8)[:, 0].any()
+    ready = (image.ravel() - deep.shift) * deep.gain
+    gather = np.array(deep.gather)
+    packed = deep.prepare(image)[0]
+    assert packed[gather >= 0].tolist() == ready[gather[gather >= 0]].tolist()
+    assert not packed[gather < 0].any()
+    # Every pixel is under the centre tap of some window, and the inner ones under all nine, in four copies.
+    counts = np.bincount(gather[gather >= 0], minlength=64).reshape(8, 8)
+    assert counts[1:-1, 1:-1].tolist() == [[4 * 9] * 6] * 6
+    assert counts[0, 0] == 4 * 4
 
 
 @pytest.mark.parametrize(
