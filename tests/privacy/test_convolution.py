@@ -46,9 +46,9 @@ def test_the_worst_accepted_image_does_not_wrap_around(place, bias):
     calibration[0, :2] = -0.5, 0.5
     program, planned = compiled(network, calibration, deviation=1e-3)
     assert planned.guaranteed
-    assert program.signature.limit / program.signature.gain[0] == 0.75
-    padded = np.zeros((10, 10))
-    padded[row : row + 3, column : column + 3] = 0.7499 * np.sign(kernel) * np.sign(bias)
+    assert not np.any(program.signature.shift)
+    padded, most = np.zeros((10, 10)), 0.9999 * program.signature.limit / program.signature.gain[0]
+    padded[row : row + 3, column : column + 3] = most * np.sign(kernel) * np.sign(bias)
     worst = padded[1:-1, 1:-1].reshape(1, 64)
     server, keys = Evaluator(program), SecretKeys.generate(program.signature)
     request = keys.seal(worst)

@@ -65,12 +65,17 @@ class Scalars:
 def encode(constant: Constant) -> Weights | Scalars:
     """A constant of a program: a matrix, or a vector of one number for each ciphertext, or for all.
 
+    A number that would round to zero becomes one unit, which is no further from it than two roundings: SEAL
+    refuses to multiply by zero.
+
     Raises:
         ValueError: As `Weights`.
     """
     if constant.vector.ndim > 1:
         return Weights(constant.vector, constant.scale)
-    return Scalars(tuple(map(int, np.rint(constant.vector * constant.scale).tolist())), constant.scale)
+    exact = constant.vector * constant.scale
+    integers = np.where(np.abs(exact) < 1, np.sign(exact), np.rint(exact))
+    return Scalars(tuple(map(int, integers.tolist())), constant.scale)
 
 
 def parse(ring: Context, kind: Layout, parts: tuple[bytes, ...], scale: float) -> Bundle:

@@ -23,6 +23,7 @@ _MOST_RECORDS: Final = 8192
 MOST_FEATURES: Final = 4096  # of packing "features", a ciphertext each
 MOST_REQUEST_BYTES: Final = 256 << 20  # What a client is willing to make for one request of that packing.
 _MOST_DIMENSIONS: Final = 8
+_MOST_NUMBERS: Final = 1 << 16  # in a record, of which no more are sent than fit
 _MOST_DEGREE: Final = 16384
 MOST_KEY_BYTES: Final = 127 << 20  # What a client is willing to upload for one program, with room for heads.
 _MOST_MADE_BYTES: Final = 1 << 30  # What making them may take in memory: SEAL makes whole keys.
@@ -47,7 +48,7 @@ def faults(signature: Signature) -> list[tuple[str, bool]]:
     places = spread if signature.period is None or bundle else signature.period
     answer_bits = parameters.modulus_bits[0] - 1  # for the number itself, less its sign
     return [
-        ("shapes", features > spread),
+        ("shapes", features > _MOST_NUMBERS),
         ("shift or gain", not len(signature.shift) == len(signature.gain) == features),
         ("gather", not 0 < len(signature.gather) <= spread),
         ("gather", any(not -1 <= place < features for place in signature.gather)),

@@ -17,7 +17,7 @@ from cloakwork_privacy.errors import PrivacyError
 RANDOM = np.random.default_rng(11)
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(networks(most_stages=2, most_degree=4))
 def test_programs_compute_their_network_in_the_clear(network):
     given = records(network)

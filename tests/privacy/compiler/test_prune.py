@@ -45,7 +45,7 @@ def test_nothing_changes_and_nothing_idle_is_left(network, seed):
     try:
         pruned, features = prune(network, given)
     except PrivacyError:
-        assert np.ptp(expected, axis=0) == pytest.approx(0.0, abs=1e-9)  # noqa: PT017 - what was refused
+        assert np.ptp(expected, axis=0) == pytest.approx(0.0, abs=1e-9)
         return
     assert pruned(given[:, features]) == pytest.approx(expected, abs=1e-9 * max(1.0, np.abs(expected).max()))
     assert all(matrix.any() for affine in maps(pruned) for matrix in affine.terms.values())

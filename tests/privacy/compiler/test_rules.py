@@ -56,6 +56,16 @@ def test_a_request_takes_256_mebibytes_at_most(bundled):
         Signature.from_json(spelled(bundled, gather=[0] * 1366))
 
 
+def test_records_may_have_more_numbers_than_are_sent_but_not_any_number(bundled):
+    def shaped(*shape):
+        numbers = int(np.prod(shape))
+        return spelled(bundled, input_shape=list(shape), shift=[0.0] * numbers, gain=[1.0] * numbers)
+
+    assert Signature.from_json(shaped(256, 256)).input_shape == (256, 256)
+    with pytest.raises(PrivacyError, match="shapes"):
+        Signature.from_json(shaped(257, 256))
+
+
 def test_records_become_columns(bundled):
     packed = bundled.prepare(np.arange(12.0).reshape(2, 2, 3) / 12)
     assert packed.tolist() == (np.arange(12.0).reshape(2, 6).T / 12).tolist()

@@ -30,7 +30,7 @@ def digits():
             targets = torch.tensor(labels[chosen.numpy()])
             nn.functional.cross_entropy(module(torch.tensor(pixels[chosen.numpy()])), targets).backward()
             optimiser.step()
-    return module, pixels[:1200], pixels[1200:], labels[1200:]
+    return module, pixels[:600], pixels[1200:], labels[1200:]
 
 
 def compiled(module, records, degree):
