@@ -126,7 +126,7 @@ def test_publishing_the_same_bytes_again_mends_a_damaged_artifact(registry, fold
     assert Artifact.open(registry._artifacts / info.digest, info.digest).digest == info.digest
 
 
-@pytest.mark.parametrize("name", ["plaintext/model.onnx", "encrypted/circuit.json", "card.json"])
+@pytest.mark.parametrize("name", ["plaintext/model.onnx", "encrypted/latency/circuit.json", "card.json"])
 def test_the_publish_command_refuses_what_no_worker_could_run(folder, tmp_path, monkeypatch, capsys, name):
     monkeypatch.setenv("CLOAKWORK_HOME", str(tmp_path / "home"))
     (folder / name).write_bytes(b"garbage")

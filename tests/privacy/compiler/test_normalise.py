@@ -15,7 +15,7 @@ def largest_pre_activation(network, given):
     return max((np.abs(stage.affine(values)).max() for stage in network.stages), default=0.0)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(networks())
 def test_nothing_changes_but_the_ranges(network):
     given = records(network)
@@ -49,7 +49,7 @@ def test_a_vertex_far_from_the_data_stays_where_it_is():
     assert normal(given) == pytest.approx(network(given), abs=1e-12)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(networks())
 def test_standardised_features_lie_in_the_unit_interval(network):
     given = records(network) * np.geomspace(0.01, 1.0, network.inputs) + 0.3
