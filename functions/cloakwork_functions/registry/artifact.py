@@ -6,7 +6,8 @@
     anonymized/release.json     the client's half of the mode: projection, mechanism, ε
     anonymized/model.onnx       releases in, outputs out
     encrypted/PROGRAM/signature.json    the client's half of a program: parameters, packing
-    encrypted/circuit.json      the server's half, with constants.safetensors
+    encrypted/PROGRAM/circuit.json      the server's half, with constants.safetensors
+    encrypted/report.json       what compiling them found out
     heldout.safetensors         the records the card's figures were measured on
     manifest.json               path, size and SHA-256 of each of the others
 
