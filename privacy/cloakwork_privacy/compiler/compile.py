@@ -49,6 +49,7 @@ __all__ = ["Compiled", "compile"]
 _TOLERANCE: Final = 0.05
 _REGRESSION_TOLERANCE: Final = 0.002  # of the largest output
 _MOST_RECORDS: Final = 4096
+_SMALLEST: Final = 1e-9
 _REPORT: Final = "report.json"
 
 
@@ -118,6 +119,13 @@ def compile(  # noqa: A001 - what it does
     few = checked(given, given.shape[1:])[:2].reshape(-1, *given.shape[1:])
     traced = trace(module, few)
     records = checked(given, traced.nodes[0].shape)
+    largest = float(np.abs(records).max())
+    if not _SMALLEST < largest < 1 / _SMALLEST:
+        raise PrivacyError(
+            "out_of_range",
+            "The calibration records are all zero, or of a size that no scale suits; pass real records, in "
+            f"units that keep the largest number between {_SMALLEST:g} and {1 / _SMALLEST:g}.",
+        )
     exact = fold(traced)
     source = exact
     if tune_epochs:

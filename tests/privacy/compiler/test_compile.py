@@ -405,3 +405,10 @@ def test_one_network_makes_one_program(classifier, records, labels):
     assert kept == dataclasses.replace(
         classifier.report.programs["latency"], measured_ms=0.0, measured_error=0.0
     )
+
+
+@pytest.mark.parametrize("size", [0.0, 1e-30, 1e30])
+def test_calibration_of_no_size_is_refused_by_its_name(size):
+    with pytest.raises(PrivacyError, match="calibration records") as refused:
+        compiled(nn.Linear(3, 2), np.full((4, 3), size))
+    assert refused.value.code == "out_of_range"
