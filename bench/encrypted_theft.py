@@ -19,15 +19,15 @@ from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
 import numpy as np
-import tenseal.sealapi as seal
 from encrypted_models import Service
 from gateway import held_out, program
-from harness import Figure, alone, cpu, in_turns, one_thread, write
+from harness import Figure, alone, in_turns, one_thread, write
 from rich.console import Console
 
-from cloakwork_privacy.ckks import answer, layout, residues
+from cloakwork_privacy.ckks import answer, residues
 from cloakwork_privacy.ckks.context import context
 from cloakwork_privacy.ckks.frames import Kind, decode
+from cloakwork_privacy.ckks.sealed import Sealed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from cloakwork_privacy.ckks.context import Context
 
 ROUNDS = 15
-RUNS = {"tumor-risk": 20, "digits": 3}
+RUNS = {"tumor-risk": 40, "digits": 8}
 STOLEN, SAFE = 1e-3, 1e3
 MOST_BYTES = 1 << 24
 
@@ -67,7 +67,7 @@ def attacks(service: Service, record: NDArray[Any]) -> str:
 def slowdown(name: str, service: Service, found: str) -> Figure:
     """Server time with the mask over without."""
     request = service.keys.seal(held_out(name)[:1])
-    run = partial(cpu, partial(service.run, request), RUNS[name])
+    run = partial(service.seconds, request, RUNS[name])
 
     def without() -> float:
         with server(service, masked=False, rounded=True):
@@ -103,9 +103,8 @@ def error_of_theft(service: Service, record: NDArray[Any], *, masked: bool, roun
     with server(service, masked=masked, rounded=rounded):
         _, part = decode(service.run(request), Kind.ANSWER, most_parts=2, most_bytes=MOST_BYTES).parts
         result = answer.restore(ring, signature, part)
-    kind = layout.ciphertext(ring, signature.parameters.levels, signature.scale, seeded=True)
     (sealed,) = decode(request, Kind.REQUEST, most_parts=1, most_bytes=MOST_BYTES).parts
-    sent = kind.unpack(sealed, seal.Ciphertext(), ring, "ciphertext_invalid")
+    sent = Sealed(ring, signature.scale).unpack(sealed)
     stolen = quotient(ring, result, sent) / weights.scale
     return float(np.abs(stolen[: len(weights.vector)] - weights.vector).max())
 

@@ -27,6 +27,8 @@ from cloakwork_privacy.anonymize import Release
 from cloakwork_privacy.ckks import encoder, layout
 from cloakwork_privacy.ckks.context import context
 from cloakwork_privacy.ckks.frames import Kind, decode
+from cloakwork_privacy.ckks.sealed import Sealed
+from cloakwork_privacy.ckks.secret import encrypt
 from cloakwork_privacy.compiler.signature import Signature
 
 MODELS = ["tumor-risk", "digits"]
@@ -168,8 +170,7 @@ def sealed_without_key(signature, packed):
     kind = layout.secret_key(ring)
     zero = kind.unpack(bytes(kind.wire_bytes), seal.SecretKey(), ring, "key_file_damaged")
     plain = encoder.encode(ring, signature.packing, packed, signature.scale, level)
-    sealed = seal.Encryptor(ring.seal, zero).encrypt_symmetric(plain)
-    return layout.ciphertext(ring, level, signature.scale, seeded=True).pack(sealed)
+    return encrypt(Sealed(ring, signature.scale), plain, seal.Decryptor(ring.seal, zero))
 
 
 @pytest.mark.parametrize("model", MODELS)

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cloakwork_privacy.ckks import answer, bundle, frames, layout, residues
+from cloakwork_privacy.ckks import answer, bundle, frames, residues
 from cloakwork_privacy.ckks.context import context
 from cloakwork_privacy.ckks.encoder import encode
 from cloakwork_privacy.ckks.noop import NoopCipher
 from cloakwork_privacy.ckks.public import EvaluationKeys
-from cloakwork_privacy.ckks.residues import unpack
 from cloakwork_privacy.ckks.seal import SealCipher
+from cloakwork_privacy.ckks.sealed import Sealed
 from cloakwork_privacy.compiler.circuit import walk
 from cloakwork_privacy.compiler.program import Program
 from cloakwork_privacy.errors import PrivacyError
@@ -41,8 +41,7 @@ class Evaluator:
         self._ring = context(program.signature.parameters)
         _check(program, self._ring.primes)
         self._constants = self._encoded(program)
-        levels, scale = program.signature.parameters.levels, program.signature.scale
-        self._kind = layout.ciphertext(self._ring, levels, scale, seeded=True)
+        self._sealed = Sealed(self._ring, program.signature.scale)
 
     def _encoded(self, program: Program) -> dict[str, Any]:
         signature, constants = program.signature, program.circuit.constants
@@ -83,10 +82,10 @@ class Evaluator:
         signature, frame = self.signature, self._read(request, keys)
         # All ciphertexts are read before any is computed: a bad one costs nobody the good ones' time.
         if signature.packing == "features":
-            registers = [bundle.parse(self._ring, self._kind, frame.parts, signature.scale)]
+            registers = [bundle.parse(self._sealed, frame.parts)]
             parts = self._bundled(registers, keys, frame.records)
         else:
-            sealed = [unpack(self._ring, self._kind, part, "ciphertext_invalid") for part in frame.parts]
+            sealed = [self._sealed.unpack(part) for part in frame.parts]
             parts = [self._answer(record, keys) for record in sealed]
         sent = (frame.fingerprint, *parts)
         return frames.encode(frames.Frame(frames.Kind.ANSWER, frame.program, frame.keys, sent, frame.records))
@@ -98,7 +97,7 @@ class Evaluator:
             request,
             frames.Kind.REQUEST,
             most_parts=signature.sealed(signature.max_records),
-            most_bytes=2 * self._kind.wire_bytes,
+            most_bytes=2 * self._sealed.wire_bytes,
             most_records=signature.max_records,
         )
         if keys.program != signature.digest:

@@ -4,10 +4,11 @@ A CKKS result says more than its logits. Four measures keep the rest on the serv
 
 1. *Masked.* A fresh encryption of zero under the client's public key is added. Without it the second
    polynomial of a circuit of plaintext products is the request's times the weights: dividing the two gives
-   every weight, exactly. The mask's uniform half the server itself expands from the client's seed. The other
-   half is the client's word: one who crafts its public key reads the mask's randomness off the coefficients
-   kept, some twenty of 2048 for a logistic regression, all of them in a bundle of more than slots / 2
-   records. So a bundle's mask binds only clients whose keys are honestly made.
+   every weight, exactly. The mask's uniform half the server itself expands from the seed in the client's key
+   (as SEAL does it; a request's half as `expand` says). The other half is the client's word: one who crafts
+   its public key reads the mask's randomness off the coefficients kept, some twenty of 2048 for a logistic
+   regression, all of them in a bundle of more than slots / 2 records. So a bundle's mask binds only clients
+   whose keys are honestly made.
 2. *Cut.* Of the first polynomial only the coefficients that carry the logits are returned; without its first
    polynomial's coefficient a message coefficient is unknowable. Coefficient packing keeps the dot products
    and drops the partial sums around them. In slot packing an answer that repeats every p slots lies in the
@@ -37,9 +38,9 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import tenseal.sealapi as seal
 
-from cloakwork_privacy.ckks import layout, residues
+from cloakwork_privacy.ckks import blinds, layout, residues
 from cloakwork_privacy.ckks.encoder import interpolate
-from cloakwork_privacy.ckks.noise import binomial, ternary, uniform
+from cloakwork_privacy.ckks.noise import binomial, uniform
 from cloakwork_privacy.ckks.octets import narrow, widen
 from cloakwork_privacy.errors import PrivacyError
 
@@ -80,7 +81,7 @@ def write(ring: Context, signature: Signature, keys: EvaluationKeys, result: Any
     mask.scale = result.scale  # zero is zero at any scale, and SEAL adds equal scales only
     ring.evaluator.add_inplace(result, mask)
     ring.evaluator.transform_from_ntt_inplace(result)
-    first, second = residues.read(result)[:, 0].view(np.int64)
+    first, second = residues.view(result)[:, 0].view(np.int64)
     kept, dropped = first[signature.kept(records)], _dropped(signature, records)
     kept += uniform(kept.size, _flood_bits(signature, records))
     if signature.packing == "features":
@@ -97,14 +98,9 @@ def _mask(ring: Context, keys: EvaluationKeys) -> Any:
     With noise added to the coefficients it is an encryption of zero. The smallness that SEAL would gain by
     encrypting modulo the special prime too and dividing by it does not pay: flooding is far above either.
     """
-    chosen = ternary(ring.parameters.poly_degree).view(np.uint64)
-    chosen = np.minimum(chosen, chosen + np.uint64(ring.primes[0]))  # -1 is a huge unsigned number
-    blind = residues.fill(ring, residues.blank(ring, _LEVEL), np.array((chosen, chosen))[:, None], 1.0)
-    ring.evaluator.transform_to_ntt_inplace(blind)
-    # SEAL multiplies ciphertexts only: (a, b) (u, u) = (a u, (a + b) u, b u). So the key is (p0, p1 - p0).
-    ring.evaluator.multiply_inplace(blind, keys.mask)
-    blind.resize(2)
-    return blind
+    mask = seal.Ciphertext()
+    ring.evaluator.multiply_plain(keys.mask, blinds.draw(ring), mask)
+    return mask
 
 
 def restore(ring: Context, signature: Signature, part: bytes, records: int = 1) -> Any:
@@ -123,10 +119,11 @@ def restore(ring: Context, signature: Signature, part: bytes, records: int = 1) 
             "answer_invalid", f"This program's answers have {size} bytes, not {len(part)}; ask again."
         )
     sent = widen(part, 0, kept.size + degree, width, dropped)
-    words = np.zeros((2, degree), np.uint64)
-    words[0, kept], words[1] = sent[: kept.size], sent[kept.size :]
-    wire = narrow(words.ravel(), width)
-    result = _layout(ring, signature).unpack(wire, seal.Ciphertext(), ring, "answer_invalid")
+    words = np.zeros((2, _LEVEL, degree), np.uint64)
+    words[0, 0, kept], words[1, 0] = sent[: kept.size], sent[kept.size :]
+    if words.max() >= ring.primes[0]:
+        raise layout.invalid("answer_invalid")
+    result = residues.make(ring, words, signature.answer_scale, ntt=False)
     ring.evaluator.transform_to_ntt_inplace(result)
     return result
 
@@ -161,13 +158,9 @@ def deviation(signature: Signature) -> float:
     return math.sqrt((masking + flooding + rounding) * summed) / signature.answer_scale
 
 
-def _layout(ring: Context, signature: Signature) -> layout.Layout:
-    return layout.ciphertext(ring, _LEVEL, signature.answer_scale, seeded=False, ntt=False)
-
-
 def _width(ring: Context) -> int:
     """Bytes of a residue of the answer's one prime."""
-    return layout.residues(ring, _LEVEL)[0].width
+    return -(-ring.primes[0].bit_length() // 8)
 
 
 def _dropped(signature: Signature, records: int) -> int:
@@ -181,11 +174,11 @@ def _dropped(signature: Signature, records: int) -> int:
 
 
 def _reduced(values: NDArray[np.int64], prime: int) -> NDArray[np.uint64]:
-    """Values of [-prime, 2 prime) modulo the prime."""
+    """Values of [-prime, 2 prime), which are overwritten, modulo the prime."""
     wrapped, modulus = values.view(np.uint64), np.uint64(prime)
-    wrapped = np.minimum(wrapped, wrapped + modulus)  # a negative number is a huge unsigned one
-    reduced: NDArray[np.uint64] = np.minimum(wrapped, wrapped - modulus)
-    return reduced
+    np.minimum(wrapped, wrapped + modulus, out=wrapped)  # a negative number is a huge unsigned one
+    np.minimum(wrapped, wrapped - modulus, out=wrapped)
+    return wrapped
 
 
 def _flood_bits(signature: Signature, records: int) -> int:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import struct
 import tempfile
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["SEED_BYTES", "Stencil", "body", "dump", "header", "load", "looks_like_secret_key"]
+__all__ = ["SEED_BYTES", "body", "dump", "header", "load", "looks_like_secret_key"]
 
 _HEADER_BYTES: Final = 16
 SEED_BYTES: Final = 64  # Blake2xb's seed, from which SEAL expands a seeded polynomial.
@@ -112,28 +112,6 @@ def load(item: Any, context: Any, words: NDArray[np.uint8]) -> None:
             file.write(header(words.size))
             file.write(words.data)
         item.load(context, path)
-
-
-class Stencil:
-    """A stream with a hole, kept in a memory file and loaded many times, each time with other bytes there.
-
-    Forked processes share the file, so each must make a stencil of its own; so must each thread.
-    """
-
-    def __init__(self, words: NDArray[np.uint8], hole: int) -> None:
-        """Takes the uncompressed body, and where in it the hole begins."""
-        self._files = ExitStack()
-        self._descriptor, self._path = self._files.enter_context(_scratch())
-        self._hole = _HEADER_BYTES + hole
-        os.pwrite(self._descriptor, header(words.size) + words.tobytes(), 0)
-
-    def load(self, item: Any, context: Any, filling: bytes) -> None:
-        """Loads a SEAL object from the stream with this filling."""
-        os.pwrite(self._descriptor, filling, self._hole)
-        item.load(context, self._path)
-
-    def __del__(self) -> None:
-        self._files.close()
 
 
 def looks_like_secret_key(data: bytes) -> bool:

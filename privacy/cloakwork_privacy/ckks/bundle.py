@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cloakwork_privacy.ckks.context import Context
-    from cloakwork_privacy.ckks.layout import Layout
     from cloakwork_privacy.ckks.public import EvaluationKeys
+    from cloakwork_privacy.ckks.sealed import Sealed
     from cloakwork_privacy.compiler.circuit import Constant
 
 __all__ = ["Bundle", "BundleCipher", "Scalars", "encode", "parse"]
@@ -78,20 +78,18 @@ def encode(constant: Constant) -> Weights | Scalars:
     return Scalars(tuple(map(int, integers.tolist())), constant.scale)
 
 
-def parse(ring: Context, kind: Layout, parts: tuple[bytes, ...], scale: float) -> Bundle:
+def parse(kind: Sealed, parts: tuple[bytes, ...]) -> Bundle:
     """The bundle of a request's parts.
 
     Raises:
         PrivacyError: `ciphertext_invalid`, `secret_key_refused`.
     """
     for part in parts:
-        kind.check(part, "ciphertext_invalid")  # before memory is taken for all of them
-    level, degree = ring.parameters.levels, ring.parameters.poly_degree
-    words = np.empty((len(parts), 2, level, degree), np.uint64)
-    item = seal.Ciphertext()
+        kind.check(part)  # before memory is taken for all of them
+    words = np.empty((len(parts), *kind.shape), np.uint64)
     for part, into in zip(parts, words, strict=True):
-        residues.read(residues.unpack(ring, kind, part, "ciphertext_invalid", item), into)
-    return Bundle(words, scale)
+        kind.read(part, into)
+    return Bundle(words, kind.scale)
 
 
 class BundleCipher:

@@ -1,4 +1,4 @@
-"""What a SEAL object carries on the wire: residues and seeds, nothing else.
+"""What a key carries on the wire: residues and seeds, nothing else.
 
 A body that SEAL saves is mostly fixed once the program is known: parms_id, sizes, level, scale, NTT flag. A
 client that could write those fields could send an infinite scale, a lower level or a compressed bomb. So
@@ -6,9 +6,9 @@ they do not travel: a `Layout` holds the fixed bytes, and the receiver writes th
 and seeds it got, whose total size it knows to the byte. Residues travel in as many whole bytes as their
 prime has, which is as small as SEAL's own compression makes them, within 7 %, and takes less time.
 
-Half of every fresh key and ciphertext is uniformly random and travels as the seed it is expanded from.
-Keys and requests must be seeded: a client then cannot choose that half, which the privacy of the server's
-answer rests on (see `answer`).
+Half of every key is uniformly random and travels as the seed that SEAL expands it from, with Blake2xb. Keys
+must be seeded: a client then cannot choose that half, which the privacy of the server's answer rests on (see
+`answer`). Requests are seeded too, by other means: see `sealed`.
 """
 
 from __future__ import annotations
@@ -33,14 +33,15 @@ __all__ = [
     "Layout",
     "Unsent",
     "Words",
-    "ciphertext",
-    "ciphertext_head",
+    "ciphertext_body",
     "galois_keys",
     "invalid",
+    "plaintext_body",
     "public_key",
     "relinearisation_keys",
     "residues",
     "secret_key",
+    "sized",
 ]
 
 _BLAKE2XB: Final = b"\x01"
@@ -113,25 +114,12 @@ class Layout:
             PrivacyError: `secret_key_refused` when these bytes are a secret key in SEAL's own format, else
                 `code`: not this program's size, or a residue not below its prime.
         """
-        self.check(wire, code)
+        sized(wire, self.wire_bytes, code)
         try:
             load(item, context.seal, self.body(wire))
         except (RuntimeError, ValueError):
             raise invalid(code) from None
         return item
-
-    def check(self, wire: bytes, code: str) -> None:
-        """Refuses bytes of another size; raises as `unpack`."""
-        if len(wire) != self.wire_bytes:
-            if looks_like_secret_key(wire):
-                raise PrivacyError(
-                    "secret_key_refused",
-                    "These bytes are a secret key, which never leaves its owner. Discard it, make new keys.",
-                )
-            raise PrivacyError(
-                code,
-                f"Expected {self.wire_bytes} bytes for this program, got {len(wire)}; was it made for it?",
-            )
 
     def body(self, wire: bytes) -> NDArray[np.uint8]:
         """SEAL's body around the wire's words."""
@@ -149,6 +137,24 @@ class Layout:
         return body
 
 
+def sized(wire: bytes, wire_bytes: int, code: str) -> None:
+    """Refuses bytes of another size than a program's.
+
+    Raises:
+        PrivacyError: As `Layout.unpack`.
+    """
+    if len(wire) == wire_bytes:
+        return
+    if looks_like_secret_key(wire):
+        raise PrivacyError(
+            "secret_key_refused",
+            "These bytes are a secret key, which never leaves its owner. Discard it, make new keys.",
+        )
+    raise PrivacyError(
+        code, f"Expected {wire_bytes} bytes for this program, got {len(wire)}; was it made for it?"
+    )
+
+
 def invalid(code: str) -> PrivacyError:
     """A residue is not below its prime."""
     return PrivacyError(code, "These bytes are no valid residues of this program's primes.")
@@ -158,12 +164,6 @@ def residues(context: Context, primes: int) -> tuple[Words, ...]:
     """One polynomial modulo the first `primes` primes, each in the whole bytes its bits need."""
     degree = context.parameters.poly_degree
     return tuple(Words(degree, (bits + 7) // 8) for bits in context.parameters.modulus_bits[:primes])
-
-
-@lru_cache(maxsize=64)
-def ciphertext(context: Context, level: int, scale: float, *, seeded: bool, ntt: bool = True) -> Layout:
-    """A ciphertext of two polynomials at a level and a scale."""
-    return Layout(_ciphertext(context, context.parms_id(level), level, scale, seeded=seeded, ntt=ntt))
 
 
 @lru_cache(maxsize=16)
@@ -189,29 +189,35 @@ def galois_keys(context: Context, rotations: tuple[tuple[int, int], ...]) -> Lay
 def secret_key(context: Context) -> Layout:
     """A secret key, which SEAL keeps as a plaintext at the keys' level. It goes to its owner's disk only."""
     primes = len(context.primes)
-    head = _words(context.key_id) + struct.pack("<Qd", context.parameters.poly_degree * primes, _KEY_SCALE)
-    return Layout((head + _array_head(context, primes), *residues(context, primes)))
+    head = _plaintext_head(context, context.key_id, primes, _KEY_SCALE)
+    return Layout((head, *residues(context, primes)))
 
 
-def ciphertext_head(context: Context, level: int, polynomials: int, scale: float, *, ntt: bool) -> bytes:
-    """What SEAL writes before the residues of an unseeded ciphertext."""
-    return _head(
-        context, context.parms_id(level), level, scale, polynomials=polynomials, ntt=ntt
-    ) + _array_head(context, polynomials * level)
+def ciphertext_body(
+    context: Context, words: NDArray[np.uint64], scale: float, *, ntt: bool
+) -> NDArray[np.uint8]:
+    """SEAL's body of an unseeded ciphertext, uint64 (polynomials, primes, N)."""
+    polynomials, level, _ = words.shape
+    head = _ciphertext_head(context, context.parms_id(level), level, scale, polynomials=polynomials, ntt=ntt)
+    return _joined(head + _array_head(context, polynomials * level), words)
 
 
-def _ciphertext(
-    context: Context, parms_id: list[int], primes: int, scale: float, *, seeded: bool, ntt: bool
-) -> tuple[bytes | Words, ...]:
-    head = _head(context, parms_id, primes, scale, polynomials=2, ntt=ntt)
-    polynomial = residues(context, primes)
-    if not seeded:
-        return (head + _array_head(context, 2 * primes), *polynomial, *polynomial)
-    seed = (header(len(_BLAKE2XB) + SEED_BYTES) + _BLAKE2XB, Words(SEED_BYTES // _WORD, _WORD))
-    return (head + _array_head(context, primes), *polynomial, *seed)
+def plaintext_body(context: Context, words: NDArray[np.uint64], scale: float) -> NDArray[np.uint8]:
+    """SEAL's body of a plaintext in NTT form, uint64 (primes, N)."""
+    level = len(words)
+    return _joined(_plaintext_head(context, context.parms_id(level), level, scale), words)
 
 
-def _head(
+def _joined(head: bytes, words: NDArray[np.uint64]) -> NDArray[np.uint8]:
+    return np.frombuffer(head + words.astype("<u8").tobytes(), np.uint8)
+
+
+def _plaintext_head(context: Context, parms_id: list[int], primes: int, scale: float) -> bytes:
+    sizes = struct.pack("<Qd", context.parameters.poly_degree * primes, scale)
+    return _words(parms_id) + sizes + _array_head(context, primes)
+
+
+def _ciphertext_head(
     context: Context, parms_id: list[int], primes: int, scale: float, *, polynomials: int, ntt: bool
 ) -> bytes:
     correction = 1  # BGV's; one elsewhere
@@ -220,7 +226,15 @@ def _head(
 
 
 def _key(context: Context) -> tuple[bytes | Words, ...]:
-    return _ciphertext(context, context.key_id, len(context.primes), _KEY_SCALE, seeded=True, ntt=True)
+    """A seeded public key, or a component of a key switching one: its first polynomial, then the seed."""
+    primes = len(context.primes)
+    head = _ciphertext_head(context, context.key_id, primes, _KEY_SCALE, polynomials=2, ntt=True)
+    return (
+        head + _array_head(context, primes),
+        *residues(context, primes),
+        header(len(_BLAKE2XB) + SEED_BYTES) + _BLAKE2XB,
+        Words(SEED_BYTES // _WORD, _WORD),
+    )
 
 
 def _switch(context: Context, component: int, level: int) -> tuple[bytes | Words | Unsent, ...]:

@@ -15,20 +15,34 @@ _WORD: Final = 8
 _WHOLE: Final = {1: "<u1", 2: "<u2", 4: "<u4", 8: "<u8"}
 
 
-def widen(data: bytes, start: int, count: int, width: int, dropped: int = 0) -> NDArray[np.uint64]:
-    """Words, uint64 (count,), from the bytes `dropped` to `width` of each; the other bytes are zero."""
+def widen(
+    data: bytes,
+    start: int,
+    count: int,
+    width: int,
+    dropped: int = 0,
+    *,
+    into: NDArray[np.uint64] | None = None,
+) -> NDArray[np.uint64]:
+    """Words, uint64 (count,), from the bytes `dropped` to `width` of each; the other bytes are zero.
+
+    Where wanted they are written into an array.
+    """
     sent = width - dropped
     if len(data) < start + (count - 1) * sent + _WORD:
         data = data[start : start + count * sent] + bytes(_WORD)
         start = 0
     # Every word is read with the first bytes of its neighbour, which are cut off: one pass for any width.
-    words = np.ndarray((count,), "<u8", data, start, (sent,)) & np.uint64((1 << _WORD * sent) - 1)
-    return words << np.uint64(_WORD * dropped) if dropped else words
+    wide = np.ndarray((count,), "<u8", data, start, (sent,))
+    words: NDArray[np.uint64] = np.bitwise_and(wide, np.uint64((1 << _WORD * sent) - 1), out=into)
+    if dropped:
+        words <<= np.uint64(_WORD * dropped)
+    return words
 
 
 def narrow(words: NDArray[np.uint64], width: int, dropped: int = 0) -> bytes:
     """The bytes `dropped` to `width` of each word, (count,)."""
-    sent = width - dropped
+    sent, little = width - dropped, np.ascontiguousarray(words, "<u8")
     if sent in _WHOLE:
-        return (words >> np.uint64(_WORD * dropped)).astype(_WHOLE[sent]).tobytes()
-    return words.astype("<u8").view(np.uint8).reshape(-1, _WORD)[:, dropped:width].tobytes()
+        return np.ndarray(little.shape, _WHOLE[sent], little, dropped, (_WORD,)).tobytes()
+    return little.view(np.uint8).reshape(-1, _WORD)[:, dropped:width].tobytes()

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import tenseal.sealapi as seal
 
 from cloakwork_privacy.ckks import frames, layout, residues
@@ -25,8 +24,7 @@ class EvaluationKeys:
     Attributes:
         program: Digest of the program's signature, hex.
         fingerprint: SHA-256 of the frame they came in, hex.
-        mask: The public key (p0, p1) modulo the first prime, as the ciphertext (p0, p1 - p0) at level 1, to
-            mask answers.
+        mask: The public key modulo the first prime, as a ciphertext at level 1, to mask answers.
         relinearisation, galois: Key switching keys; None where the program needs none.
     """
 
@@ -67,7 +65,7 @@ class EvaluationKeys:
         return cls(
             program=signature.digest,
             fingerprint=frames.fingerprint(data).hex(),
-            mask=_mask(ring, parsed[0]),
+            mask=residues.make(ring, residues.read(parsed[0].data())[:, :1], 1.0),
             relinearisation=next(rest) if signature.relinearise_level else None,
             galois=next(rest) if signature.rotations else None,
         )
@@ -82,12 +80,6 @@ def key_layouts(ring: Context, signature: Signature) -> list[layout.Layout]:
         turns = zip(signature.rotations, signature.rotation_levels, strict=True)
         layouts.append(layout.galois_keys(ring, tuple(turns)))
     return layouts
-
-
-def _mask(ring: Context, public: Any) -> Any:
-    first, second = residues.read(public.data())[:, :1]
-    prime = np.uint64(ring.primes[0])
-    return residues.make(ring, np.stack((first, (second + prime - first) % prime)), 1.0)
 
 
 def _empty(signature: Signature) -> list[Any]:

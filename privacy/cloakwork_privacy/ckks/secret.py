@@ -20,10 +20,13 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 import numpy as np
 import tenseal.sealapi as seal
 
-from cloakwork_privacy.ckks import answer, frames, layout
+from cloakwork_privacy.ckks import answer, frames, layout, residues
 from cloakwork_privacy.ckks.context import context
 from cloakwork_privacy.ckks.encoder import decode, encode
+from cloakwork_privacy.ckks.expand import SEED_BYTES
+from cloakwork_privacy.ckks.noise import binomial
 from cloakwork_privacy.ckks.public import key_layouts
+from cloakwork_privacy.ckks.sealed import Sealed
 from cloakwork_privacy.errors import PrivacyError
 
 if TYPE_CHECKING:
@@ -31,7 +34,7 @@ if TYPE_CHECKING:
 
     from cloakwork_privacy.compiler.signature import Signature
 
-__all__ = ["SecretKeys"]
+__all__ = ["SecretKeys", "encrypt"]
 
 _FILE: Final = "secret.key"
 _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
@@ -49,7 +52,6 @@ class SecretKeys:
         self._secret = secret
         self._evaluation = evaluation
         self._fingerprint = frames.fingerprint(evaluation)
-        self._encryptor = seal.Encryptor(self._ring.seal, secret)
         self._decryptor = seal.Decryptor(self._ring.seal, secret)
 
     @classmethod
@@ -133,8 +135,7 @@ class SecretKeys:
             PrivacyError: As `Signature.prepare`.
         """
         signature, ring = self._signature, self._ring
-        level = signature.parameters.levels
-        kind = layout.ciphertext(ring, level, signature.scale, seeded=True)
+        level, kind = signature.parameters.levels, Sealed(ring, signature.scale)
         parts, prepared = [], signature.prepare(records)
         count = prepared.shape[1 if signature.packing == "features" else 0]
         if signature.packing == "features":
@@ -143,7 +144,7 @@ class SecretKeys:
             prepared = prepared[:, np.arange(signature.parameters.slots) % period % count]
         for vector in prepared:
             plain = encode(ring, signature.packing, vector, signature.scale, level)
-            parts.append(kind.pack(self._encryptor.encrypt_symmetric(plain)))
+            parts.append(encrypt(kind, plain, self._decryptor))
         program = bytes.fromhex(signature.digest)
         return frames.encode(
             frames.Frame(frames.Kind.REQUEST, program, self._fingerprint, tuple(parts), count)
@@ -212,6 +213,34 @@ class SecretKeys:
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("secret keys do not pickle; save() them and load() them where they are needed")
+
+
+def encrypt(kind: Sealed, plain: Any, decryptor: Any) -> bytes:
+    """A fresh symmetric encryption under a secret key s, (m + e - a s, a), with a as its seed.
+
+    As SEAL's own, but for the seed's expansion. SEAL keeps s to itself, so its decryption does the product:
+    what (m + e, -a) decrypts to is m + e - a s.
+
+    Args:
+        kind: What is made.
+        plain: SEAL plaintext m, at the level and scale of `kind`.
+        decryptor: SEAL's, with the secret key.
+    """
+    ring, seed = kind.ring, secrets.token_bytes(SEED_BYTES)
+    _, level, degree = kind.shape
+    drawn = binomial(degree).astype(np.int64)
+    noise = residues.make(
+        ring, residues.centred(ring, level, np.stack((drawn, drawn))), kind.scale, ntt=False
+    )
+    ring.evaluator.transform_to_ntt_inplace(noise)  # twice: SEAL transforms two polynomials and more
+    words = residues.read(noise)
+    kind.second(seed, words[1])
+    primes = np.array(ring.primes[:level], np.uint64)[:, None]
+    words[1] = (primes - words[1]) % primes
+    item, first = residues.make(ring, words, kind.scale), seal.Plaintext()
+    ring.evaluator.add_plain_inplace(item, plain)
+    decryptor.decrypt(item, first)
+    return kind.pack(residues.read_plain(first, (level, degree)), seed)
 
 
 def _protected(path: Path, mode: str) -> None:

@@ -16,7 +16,8 @@ import numpy as np
 
 from cloakwork_privacy.ckks.context import context
 from cloakwork_privacy.ckks.parameters import LARGEST_MODULUS_BITS, Parameters
-from cloakwork_privacy.compiler.scales import Placed, Scale, Sizes, Unfit, place
+from cloakwork_privacy.compiler.placement import place
+from cloakwork_privacy.compiler.scales import Placed, Scale, Sizes, Unfit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -10,7 +10,6 @@ import math
 from typing import Final
 
 __all__ = [
-    "BUNDLED",
     "FRESH",
     "key_switching_noise",
     "milliseconds",
@@ -30,22 +29,22 @@ _PER_PRIME: Final = {
     "multiply": 0.19,
     "rescale": 0.33,
     "drop": 0.03,
-    "bundled": 0.25,
 }
 _READING, _WRITING = 0.42, 2.0
-BUNDLED: Final = "bundled"
-"""Not an operation: what one costs more on a ciphertext of a bundle, which is moved into SEAL and back."""
-
+_BUNDLED: Final = (
+    0.25  # what any operation costs more on a bundle's ciphertext: it is moved into SEAL and back
+)
 _MATRIX: Final = 1.2e-3  # a multiplication of a whole polynomial by one weight, through BLAS
 
 
-def milliseconds(name: str, degree: int, level: int) -> float:
+def milliseconds(name: str, degree: int, level: int, *, bundle: bool = False) -> float:
     """Time of one operation.
 
     Args:
         name: Of the operation; "matrix" is the cost of one weight.
         degree: N.
         level: Primes left of the operand.
+        bundle: Whether the operand is one of a bundle's ciphertexts; weights know that themselves.
     """
     if name in {"rotate", "relinearise"}:
         time = 0.25 + 0.75 * level + 0.15 * level**2
@@ -53,6 +52,8 @@ def milliseconds(name: str, degree: int, level: int) -> float:
         time = _MATRIX * level
     else:
         time = _PER_PRIME[name] * level
+    if bundle:
+        time += _BUNDLED * level
     scaled: float = time * (degree / 8192) ** 1.08
     return scaled
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tenseal.sealapi as seal
 
-from cloakwork_privacy.ckks import answer, layout, residues
+from cloakwork_privacy.ckks import answer, residues
 from cloakwork_privacy.ckks.context import context
 from cloakwork_privacy.ckks.encoder import decode as read_plain
 from cloakwork_privacy.ckks.encoder import encode as write_plain
@@ -14,6 +14,7 @@ from cloakwork_privacy.ckks.noop import NoopCipher
 from cloakwork_privacy.ckks.octets import widen
 from cloakwork_privacy.ckks.public import EvaluationKeys
 from cloakwork_privacy.ckks.seal import SealCipher
+from cloakwork_privacy.ckks.sealed import Sealed
 from cloakwork_privacy.compiler.circuit import walk
 
 RECORD = np.array([[1.5, 0.0, 7.0]])
@@ -28,8 +29,7 @@ class Run:
         self.public = EvaluationKeys.parse(self.signature, keys.evaluation_keys())
         frame = decode(keys.seal(records), Kind.REQUEST, most_parts=1, most_bytes=1 << 20)
         level, scale = self.signature.parameters.levels, self.signature.scale
-        sealed = layout.ciphertext(self.ring, level, scale, seeded=True)
-        self.request = sealed.unpack(frame.parts[0], seal.Ciphertext(), self.ring, "ciphertext_invalid")
+        self.request = Sealed(self.ring, scale).unpack(frame.parts[0])
         packing, constants = self.signature.packing, program.circuit.constants
         clear = NoopCipher.of(self.signature, self.ring.primes)
         capacity = self.signature.parameters.capacity(packing)

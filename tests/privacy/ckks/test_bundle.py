@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 import tenseal.sealapi as seal
 
-from cloakwork_privacy.ckks import bundle, frames, layout, residues
+from cloakwork_privacy.ckks import bundle, frames, residues
 from cloakwork_privacy.ckks.bundle import Bundle, BundleCipher
 from cloakwork_privacy.ckks.context import context
 from cloakwork_privacy.ckks.encoder import decode
 from cloakwork_privacy.ckks.noop import NoopCipher
 from cloakwork_privacy.ckks.public import EvaluationKeys
+from cloakwork_privacy.ckks.sealed import Sealed
 from cloakwork_privacy.compiler.circuit import Constant
 from cloakwork_privacy.errors import PrivacyError
 
@@ -30,9 +31,8 @@ class Pair:
         frame = frames.decode(
             self.keys.seal(records), frames.Kind.REQUEST, most_parts=9, most_bytes=1 << 20, most_records=9999
         )
-        kind = layout.ciphertext(self.ring, 3, SCALE, seeded=True)
         clear = self.clear.request(self.signature.prepare(records), SCALE, self.ring.parameters.slots)
-        return clear, bundle.parse(self.ring, kind, frame.parts, SCALE)
+        return clear, bundle.parse(Sealed(self.ring, SCALE), frame.parts)
 
     def constant(self, values, scale, level=3):
         constant = Constant(np.asarray(values, np.float64), scale, level)
@@ -167,10 +167,10 @@ def test_matrices_multiply_bundles_only(ring):
 
 
 def test_a_bad_part_is_refused_before_memory_is_taken(pair, monkeypatch):
-    kind = layout.ciphertext(pair.ring, 3, SCALE, seeded=True)
+    kind = Sealed(pair.ring, SCALE)
     monkeypatch.setattr(bundle.np, "empty", None)
     with pytest.raises(PrivacyError) as caught:
-        bundle.parse(pair.ring, kind, (bytes(kind.wire_bytes),) * 3 + (b"",), SCALE)
+        bundle.parse(kind, (bytes(kind.wire_bytes),) * 3 + (b"",))
     assert caught.value.code == "ciphertext_invalid"
 
 

@@ -23,7 +23,9 @@ def test_coefficients_multiply_as_polynomials(ring, keys):
     left, right = np.zeros(2048), np.zeros(2048)
     left[2047], right[1] = 3.0, 5.0
     sealed, product, plain = seal.Ciphertext(), seal.Ciphertext(), seal.Plaintext()
-    keys._encryptor.encrypt_symmetric(encode(ring, "coefficients", left, 2.0**24, 1), sealed)
+    seal.Encryptor(ring.seal, keys._secret).encrypt_symmetric(
+        encode(ring, "coefficients", left, 2.0**24, 1), sealed
+    )
     ring.evaluator.multiply_plain(sealed, encode(ring, "coefficients", right, 2.0**20, 1), product)
     keys._decryptor.decrypt(product, plain)
     expected = np.zeros(2048)

@@ -80,37 +80,20 @@ def test_cut_keys_switch_at_their_level_and_below(tall, level):
         assert (max(errors) < 0.1) if used <= level else (min(errors) > 10.0)
 
 
-@pytest.mark.parametrize("seeded", [True, False])
-def test_ciphertexts_arrive(ring, keys, seeded):
-    kind = layout.ciphertext(ring, 1, 1024.0, seeded=seeded)
-    plain = seal.Plaintext()
-    ring.encoder.encode([3.0], ring.parms_id(1), 1024.0, plain)
-    if seeded:
-        made = keys._encryptor.encrypt_symmetric(plain)
-    else:
-        made = seal.Ciphertext()
-        keys._encryptor.encrypt_symmetric(plain, made)
-    wire = kind.pack(made)
-    assert len(wire) == kind.wire_bytes == 2048 * 7 * (1 if seeded else 2) + 64 * seeded
-    read, decrypted = kind.unpack(wire, seal.Ciphertext(), ring, "ciphertext_invalid"), seal.Plaintext()
-    assert (read.size(), read.scale, read.is_ntt_form()) == (2, 1024.0, True)
-    keys._decryptor.decrypt(read, decrypted)
-    assert ring.encoder.decode_double(decrypted)[0] == pytest.approx(3.0, abs=1.0)
-
-
 def test_the_wire_carries_neither_scale_nor_level(ring, keys):
     """Another scale of SEAL's is a foreign layout on the way out; on the way in there is no such field."""
-    plain = seal.Plaintext()
-    ring.encoder.encode([3.0], ring.parms_id(1), 2048.0, plain)
+    encryptor, plain = seal.Encryptor(ring.seal, keys._secret), seal.Plaintext()
+    layout.public_key(ring).pack(encryptor.encrypt_zero_symmetric(ring.key_id))
+    ring.encoder.encode([3.0], ring.key_id, 2048.0, plain)
     with pytest.raises(RuntimeError, match="unknown layout"):
-        layout.ciphertext(ring, 1, 1024.0, seeded=True).pack(keys._encryptor.encrypt_symmetric(plain))
+        layout.public_key(ring).pack(encryptor.encrypt_symmetric(plain))
 
 
 def test_residues_not_below_their_prime_are_refused(ring):
-    kind = layout.ciphertext(ring, 1, 1024.0, seeded=True)
+    kind = layout.public_key(ring)
     with pytest.raises(PrivacyError, match="residues") as caught:
-        kind.unpack(b"\xff" * kind.wire_bytes, seal.Ciphertext(), ring, "ciphertext_invalid")
-    assert caught.value.code == "ciphertext_invalid"
+        kind.unpack(b"\xff" * kind.wire_bytes, seal.PublicKey(), ring, "evaluation_keys_invalid")
+    assert caught.value.code == "evaluation_keys_invalid"
 
 
 @pytest.mark.parametrize("change", [-1, 1])

@@ -24,7 +24,7 @@ class Pair:
 
     def fresh(self, values, scale=SCALE, level=2):
         plain, sealed = encode(self.ring, "slots", values, scale, level), seal.Ciphertext()
-        self.keys._encryptor.encrypt_symmetric(plain, sealed)
+        seal.Encryptor(self.ring.seal, self.keys._secret).encrypt_symmetric(plain, sealed)
         return self.clear.encode(values, scale, level, 4096), sealed
 
     def agree(self, clear, sealed, within):

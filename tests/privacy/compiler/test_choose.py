@@ -10,7 +10,8 @@ from networks import SQUARE, compiled, dense, networks, records
 from cloakwork_privacy.ckks.parameters import LARGEST_MODULUS_BITS
 from cloakwork_privacy.compiler import clear
 from cloakwork_privacy.compiler.network import Affine, Network, Polynomial, Stage
-from cloakwork_privacy.compiler.scales import Scale, Sizes, Unfit, place
+from cloakwork_privacy.compiler.placement import place
+from cloakwork_privacy.compiler.scales import Scale, Sizes, Unfit
 from cloakwork_privacy.compiler.schedule import Schedule
 from cloakwork_privacy.errors import PrivacyError
 
