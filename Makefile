@@ -3,6 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 PEERS := .venv-peers/.installed
+LITELLM := .venv-litellm/.installed
 CONCRETE := .venv-concrete/.installed
 
 .PHONY: demo test lint types imports unit bench bench-concrete serve clean
@@ -25,7 +26,7 @@ imports: $(INSTALLED)
 unit: $(INSTALLED)
 	$(BIN)/python -m pytest
 
-bench: $(INSTALLED) $(PEERS)
+bench: $(INSTALLED) $(PEERS) $(LITELLM)
 	$(BIN)/python bench/sdk_import.py
 	$(BIN)/python bench/plaintext_rps.py
 	$(BIN)/python bench/encrypted_lr.py
@@ -35,6 +36,9 @@ bench: $(INSTALLED) $(PEERS)
 	$(BIN)/python bench/encrypted_theft.py
 	$(BIN)/python bench/encrypted_workers.py
 	$(BIN)/python bench/encrypted_hostile.py
+	$(BIN)/python bench/ledger_rows.py
+	$(BIN)/python bench/ledger_rps.py
+	$(BIN)/python bench/ledger_kill9.py
 
 # Concrete-ML is measured too where it is installed. It brings 6 GB along, so it is only when asked for.
 bench-concrete: $(INSTALLED) $(CONCRETE)
@@ -44,7 +48,7 @@ serve: $(INSTALLED)
 	$(BIN)/cloakwork serve
 
 clean:
-	rm -rf build .venv .venv-peers .venv-concrete
+	rm -rf build .venv .venv-peers .venv-litellm .venv-concrete
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -55,6 +59,12 @@ $(INSTALLED): pyproject.toml constraints.txt
 $(PEERS): bench/peers/requirements.txt
 	$(PYTHON) -m venv .venv-peers
 	.venv-peers/bin/pip install --quiet --requirement bench/peers/requirements.txt
+	touch $@
+
+# LiteLLM wants another version of openai than the one our SDK is measured against.
+$(LITELLM): bench/peers/requirements-litellm.txt
+	$(PYTHON) -m venv .venv-litellm
+	.venv-litellm/bin/pip install --quiet --requirement bench/peers/requirements-litellm.txt
 	touch $@
 
 $(CONCRETE): bench/peers/requirements-concrete.txt

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import time
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -30,11 +31,12 @@ SOURCES = (ROOT / "privacy", ROOT / "functions" / "cloakwork_functions" / "model
 
 
 class Server(NamedTuple):
-    """A server under test."""
+    """A server under test; `ready` is the seconds from its command to its greeting."""
 
     process: subprocess.Popen[Any]
     port: int
     key: str = ""
+    ready: float = 0.0
 
 
 def published(name: str) -> Path:
@@ -62,14 +64,20 @@ def held_out(name: str) -> NDArray[Any]:
 
 
 @contextmanager
-def gateway(scratch: Path) -> Iterator[Server]:
-    """Run our gateway on a registry shared with `build/home` and a ledger of its own."""
+def gateway(scratch: Path, *limits: str) -> Iterator[Server]:
+    """Run our gateway on a registry shared with `build/home` and a ledger of its own.
+
+    Args:
+        scratch: an empty folder.
+        limits: of its API key, as `cloakwork keys create` takes them.
+    """
     (scratch / "registry").symlink_to(HOME.registry)
     environment = {**os.environ, "CLOAKWORK_HOME": str(scratch)}
     command = [sys.executable, "-m", "cloakwork.cli"]
     made = subprocess.run(
-        [*command, "keys", "create"], env=environment, check=True, capture_output=True, text=True
+        [*command, "keys", "create", *limits], env=environment, check=True, capture_output=True, text=True
     )
+    began = time.perf_counter()
     server = subprocess.Popen(
         [*command, "serve", "--port", "0", "--quiet"],
         env=environment,
@@ -81,7 +89,7 @@ def gateway(scratch: Path) -> Iterator[Server]:
         assert server.stdout is not None
         found = re.search(r":(\d+)\s*$", server.stdout.readline())
         assert found is not None
-        yield Server(server, int(found[1]), made.stdout.strip())
+        yield Server(server, int(found[1]), made.stdout.strip(), time.perf_counter() - began)
     finally:
         server.terminate()
         server.wait()

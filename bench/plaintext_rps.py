@@ -93,9 +93,9 @@ def load(port: int, request: bytes, seconds: float) -> float:
     return float(result["rate"])
 
 
-def post(path: str, key: str | None = None) -> bytes:
+def post(path: str, key: str | None = None, value: object = RECORD) -> bytes:
     """Write a request."""
-    body = json.dumps(RECORD).encode()
+    body = json.dumps(value).encode()
     lines = [
         f"POST {path} HTTP/1.1",
         "host: localhost",

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from postgres import cluster, postgres_url  # noqa: F401 (fixtures are found by name)
 from safetensors.numpy import load_file
 
 from cloakwork import Client
@@ -126,7 +127,7 @@ def cli(home, *arguments):
 def serving(home, log, *arguments):
     """Run a gateway, as `cloakwork serve` does."""
     environment = os.environ | {"CLOAKWORK_HOME": str(home.root), "TMPDIR": str(log.parent)}
-    key = cli(home, "keys", "create", "--name", "test")
+    key = cli(home, "keys", "create", "--name", "test", "--manage")
     command = [*CLI, "serve", "--port", "0", *arguments]
     with (
         log.open("w") as errors,
@@ -166,7 +167,7 @@ def config(tmp_path_factory):
     folder = tmp_path_factory.mktemp("config")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CLOAKWORK_CONFIG", str(folder))
-        for name in ("BASE_URL", "API_KEY", "PROFILE", "HOME"):
+        for name in ("BASE_URL", "API_KEY", "PROFILE", "HOME", "DATABASE_URL", "SECRET"):
             patch.delenv(f"CLOAKWORK_{name}", raising=False)
         yield folder
 

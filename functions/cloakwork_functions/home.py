@@ -37,6 +37,11 @@ class Home:
         return self.root / "cloakwork.db"
 
     @property
+    def secret(self) -> Path:
+        """The service's master secret; keep a copy elsewhere."""
+        return self.root / "secret"
+
+    @property
     def evaluation_keys(self) -> Path:
         """Evaluation keys, a folder an API key."""
         return self.root / "evaluation-keys"

@@ -11,8 +11,9 @@ key upload, retries and waits included.
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
+from . import billing, chain
 from .config import resolve
 from .errors import TransportError
 from .exchange import Pause
@@ -21,14 +22,20 @@ from .transport import connect, connect_async
 from .wire import Mode, ModelInfo
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import date
     from types import TracebackType
 
     from .exchange import Flow
+    from .jwks import Keys
+    from .quote import Quote
+    from .usage import UsageRow
 
 __all__ = ["AsyncClient", "Client"]
 
 T = TypeVar("T")
 DEADLINE = 60.0
+BY = ("day", "model", "mode")
 
 
 class Client:
@@ -74,6 +81,57 @@ class Client:
             CloakworkError: see `cloakwork.errors` for the tree.
         """
         return self._drive(self._session.run(model, input, Mode(privacy), deadline, idempotency_key))
+
+    @overload
+    def quote(self, model: str, input: Any, *, privacy: str, deadline: float = ...) -> Quote: ...
+
+    @overload
+    def quote(self, model: str, input: Any, *, deadline: float = ...) -> dict[Mode, Quote]: ...
+
+    def quote(
+        self,
+        model: str,
+        input: Any,  # noqa: A002 (the field's word)
+        *,
+        privacy: str | None = None,
+        deadline: float = DEADLINE,
+    ) -> Quote | dict[Mode, Quote]:
+        """Tell what a call would cost, in one mode or in each that can be run on so many records.
+
+        The input is counted here and stays here.
+
+        Raises:
+            CloakworkError: the call would be refused, for example with `no_price` or `too_many_records`.
+        """
+        if privacy is None:
+            return self._drive(billing.quotes(self._session, model, input, None, deadline))
+        return self._drive(billing.quote(self._session, model, input, Mode(privacy), deadline))
+
+    def usage(
+        self,
+        since: date | str | None = None,
+        until: date | str | None = None,
+        by: Sequence[str] = BY,
+        *,
+        deadline: float = DEADLINE,
+    ) -> tuple[UsageRow, ...]:
+        """Tell what the key's project used, or its account if it manages, to the last nano-USD.
+
+        Args:
+            since: the first day, in UTC; 29 days before the last unless given.
+            until: the last day; today unless given.
+            by: what to group by, any of `day`, `model`, `mode`, `key`, `project` and `outcome`.
+            deadline: seconds the whole call may take.
+        """
+        return self._drive(billing.usage(self._session, since, until, by, deadline)).rows
+
+    def receipts(self, after: int = 0, *, deadline: float = DEADLINE) -> tuple[str, ...]:
+        """Fetch the account's receipts after a sequence, in order; see `cloakwork.chain` to check them."""
+        return self._drive(chain.receipts(self._session.exchange, after, deadline))
+
+    def receipt_keys(self, *, deadline: float = DEADLINE) -> Keys:
+        """Fetch the public keys that the service signs receipts with."""
+        return self._drive(chain.receipt_keys(self._session.exchange, deadline))
 
     def close(self) -> None:
         """Close connections and stop what "local:" started."""
@@ -149,6 +207,44 @@ class AsyncClient:
     ) -> Result:
         """Run a model; see `Client.run`. Cancelling the task abandons the call."""
         return await self._drive(self._session.run(model, input, Mode(privacy), deadline, idempotency_key))
+
+    @overload
+    async def quote(self, model: str, input: Any, *, privacy: str, deadline: float = ...) -> Quote: ...
+
+    @overload
+    async def quote(self, model: str, input: Any, *, deadline: float = ...) -> dict[Mode, Quote]: ...
+
+    async def quote(
+        self,
+        model: str,
+        input: Any,  # noqa: A002 (the field's word)
+        *,
+        privacy: str | None = None,
+        deadline: float = DEADLINE,
+    ) -> Quote | dict[Mode, Quote]:
+        """Tell what a call would cost; see `Client.quote`."""
+        if privacy is None:
+            return await self._drive(billing.quotes(self._session, model, input, None, deadline))
+        return await self._drive(billing.quote(self._session, model, input, Mode(privacy), deadline))
+
+    async def usage(
+        self,
+        since: date | str | None = None,
+        until: date | str | None = None,
+        by: Sequence[str] = BY,
+        *,
+        deadline: float = DEADLINE,
+    ) -> tuple[UsageRow, ...]:
+        """Tell what was used; see `Client.usage`."""
+        return (await self._drive(billing.usage(self._session, since, until, by, deadline))).rows
+
+    async def receipts(self, after: int = 0, *, deadline: float = DEADLINE) -> tuple[str, ...]:
+        """Fetch the account's receipts after a sequence; see `Client.receipts`."""
+        return await self._drive(chain.receipts(self._session.exchange, after, deadline))
+
+    async def receipt_keys(self, *, deadline: float = DEADLINE) -> Keys:
+        """Fetch the public keys that the service signs receipts with."""
+        return await self._drive(chain.receipt_keys(self._session.exchange, deadline))
 
     async def close(self) -> None:
         """Close connections and stop what "local:" started."""

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from .errors import AuthError, ConfigError, InputError
+from .wire import KEY_MARKS, Mode
 
 ADDRESS = r"https?://(\[[0-9A-Fa-f:.]+\]|[^/\s?#:@\[\]]+)(:[0-9]{1,5})?(/[^\s?#]*)?"
 
@@ -39,6 +40,12 @@ class Config:
     api_key: str | None = field(repr=False)
     folder: Path
     max_epsilon: float = 4.0
+
+    @property
+    def floor(self) -> Mode:
+        """The least privacy that the key may be used with, as its text says."""
+        mark = (self.api_key or "").partition("_")[0]
+        return next((mode for mode, each in KEY_MARKS.items() if each == mark), Mode.PLAINTEXT)
 
 
 def config_folder() -> Path:

@@ -5,9 +5,11 @@
     ├── TransportError    the service could not be reached, or the connection broke
     │   └── DeadlineError the whole call, retries included, ran out of time
     ├── InputError        the request cannot be run as it is; mend it and call again
-    ├── AuthError         the API key is missing, wrong or revoked
+    ├── AuthError         the API key is missing, wrong, revoked or expired, or may not do this
     ├── NotFoundError     no such model, version, mode or path
     ├── PrivacyError      keys, ciphertexts or releases that do not fit or are not safe
+    ├── PaymentError      no price, too little credit, or a budget used up
+    ├── ReceiptError      a receipt, or a chain of them, that does not prove what it should
     ├── BusyError         not now: try again after a while
     └── ServerError       our fault; nothing was charged
 
@@ -29,7 +31,9 @@ __all__ = [
     "DeadlineError",
     "InputError",
     "NotFoundError",
+    "PaymentError",
     "PrivacyError",
+    "ReceiptError",
     "ServerError",
     "TransportError",
     "error",
@@ -48,6 +52,7 @@ class CloakworkError(Exception):
         param: the part of the request at fault, or None.
         request_id: the server's name for the call, or None when it never got there.
         retry_after: seconds to wait before another try, or None.
+        headers: what else the answer says in its headers, such as where the key stands with its limits.
     """
 
     def __init__(
@@ -58,6 +63,7 @@ class CloakworkError(Exception):
         param: str | None = None,
         request_id: str | None = None,
         retry_after: float | None = None,
+        headers: dict[str, str] | None = None,
     ) -> None:
         super().__init__(message)
         self.code = code
@@ -65,6 +71,7 @@ class CloakworkError(Exception):
         self.param = param
         self.request_id = request_id
         self.retry_after = retry_after
+        self.headers = headers or {}
 
     @property
     def status(self) -> int:
@@ -100,7 +107,7 @@ class InputError(CloakworkError):
 
 
 class AuthError(CloakworkError):
-    """The API key is missing, wrong or revoked."""
+    """The API key is missing, wrong, revoked or expired, or may not do this."""
 
 
 class NotFoundError(CloakworkError):
@@ -109,6 +116,14 @@ class NotFoundError(CloakworkError):
 
 class PrivacyError(CloakworkError):
     """Key material, a ciphertext or a release that does not fit or is not safe to use."""
+
+
+class PaymentError(CloakworkError):
+    """The call is not paid for: no price, too little credit, or a budget that is used up."""
+
+
+class ReceiptError(CloakworkError):
+    """A receipt, a chain of them or the keys to check them by that do not prove what they should."""
 
 
 class BusyError(CloakworkError):
@@ -134,6 +149,8 @@ CODES: dict[str, Code] = {
     "epsilon_too_large": Code(400, PrivacyError, "More privacy asked for than you allow"),
     "other_schema": Code(503, ConfigError, "Database of another version"),
     "extra_missing": Code(400, ConfigError, "An optional package is not installed"),
+    "bad_database": Code(503, ConfigError, "The database cannot be used"),
+    "bad_secret": Code(503, ConfigError, "The service's secret cannot be used"),
     "connection_failed": Code(503, TransportError, "Connection failed"),
     "deadline_exceeded": Code(504, DeadlineError, "Out of time"),
     "bad_json": Code(400, InputError, "Body is not the JSON expected"),
@@ -150,6 +167,24 @@ CODES: dict[str, Code] = {
     "missing_key": Code(401, AuthError, "No API key"),
     "wrong_key": Code(401, AuthError, "Unknown API key"),
     "revoked_key": Code(401, AuthError, "Revoked API key"),
+    "expired_key": Code(401, AuthError, "Expired API key"),
+    "address_forbidden": Code(403, AuthError, "Address not on the API key's list"),
+    "manage_forbidden": Code(403, AuthError, "API key that does not manage"),
+    "mode_forbidden": Code(403, AuthError, "Mode not in the API key's scope"),
+    "model_forbidden": Code(403, AuthError, "Model not in the API key's scope"),
+    "run_forbidden": Code(403, AuthError, "API key that runs nothing"),
+    "below_privacy_floor": Code(403, PrivacyError, "Less privacy than the API key demands"),
+    "scope_exceeded": Code(403, AuthError, "More than the API key that makes it may do"),
+    "scope_invalid": Code(422, InputError, "Scope that no API key can have"),
+    "amount_invalid": Code(422, InputError, "Not an amount"),
+    "name_taken": Code(409, InputError, "Name taken"),
+    "reference_used": Code(409, InputError, "Reference used for another credit"),
+    "key_ended": Code(409, InputError, "API key revoked or expired"),
+    "key_rotated": Code(409, InputError, "API key rotated before"),
+    "unknown_key": Code(404, NotFoundError, "No such API key"),
+    "unknown_account": Code(404, NotFoundError, "No such account"),
+    "unknown_project": Code(404, NotFoundError, "No such project"),
+    "client_gone": Code(499, InputError, "The client hung up"),
     "unknown_path": Code(404, NotFoundError, "No such path"),
     "method_not_allowed": Code(405, NotFoundError, "Method not allowed"),
     "unknown_model": Code(404, NotFoundError, "No such model"),
@@ -173,6 +208,17 @@ CODES: dict[str, Code] = {
     "answer_out_of_range": Code(422, PrivacyError, "Record unlike those the model was calibrated on"),
     "program_invalid": Code(502, PrivacyError, "The service's program description is not usable"),
     "release_invalid": Code(502, PrivacyError, "The service's anonymizer is not usable"),
+    "no_price": Code(503, PaymentError, "No price"),
+    "bad_price": Code(400, InputError, "Not a price"),
+    "books_differ": Code(500, ServerError, "The books contradict each other"),
+    "insufficient_credit": Code(402, PaymentError, "Too little credit"),
+    "budget_exceeded": Code(402, PaymentError, "Budget used up"),
+    "rate_limited": Code(429, BusyError, "Too many calls in a short time"),
+    "concurrency_limited": Code(429, BusyError, "Too many calls at once"),
+    "hold_lost": Code(503, BusyError, "Hold released before the end"),
+    "receipt_invalid": Code(422, ReceiptError, "Receipt proves nothing"),
+    "receipt_key_unknown": Code(422, ReceiptError, "Receipt signed by an unknown key"),
+    "receipt_keys_invalid": Code(422, ReceiptError, "Not a document of receipt keys"),
     "in_flight": Code(409, BusyError, "The same call is still running"),
     "overloaded": Code(503, BusyError, "Queue full"),
     "ledger_unavailable": Code(503, BusyError, "Ledger unavailable"),

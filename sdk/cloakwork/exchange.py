@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["Deadline", "Exchange", "Flow", "Pause", "decoded", "path"]
 
 OK = range(200, 300)
+LEAST = 0.001  # seconds, that a service takes as a timeout
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class Exchange:
         while True:
             attempt += 1
             seconds = end.remaining()
-            sent[Header.TIMEOUT] = f"{seconds:.3f}"
+            sent[Header.TIMEOUT] = f"{max(seconds, LEAST):.3f}"
             try:
                 answer = yield Request(method, path, dict(sent), body, seconds)
                 assert answer is not None

@@ -14,12 +14,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from . import modes
-from .errors import InputError, NotFoundError, PrivacyError, foreign
+from .errors import InputError, NotFoundError, PrivacyError, ReceiptError, foreign
 from .exchange import Deadline, Exchange, decoded, path
+from .receipts import parse, recount
 from .upload import unheard, upload
 from .wire import Header, Mode, ModelInfo, ModelList, Path, usd
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from decimal import Decimal
 
     from cloakwork_privacy.anonymize import Release
@@ -28,7 +30,9 @@ if TYPE_CHECKING:
     from .config import Config
     from .exchange import Flow
     from .modes import PrivacyReport
+    from .receipts import Receipt
     from .upload import Progress
+    from .wire import Response
 
 __all__ = ["Result", "Session"]
 
@@ -46,6 +50,8 @@ class Result:
         privacy: what left this machine.
         model: the exact version that answered, for example `digits@3`.
         request_id: the server's name for the call; it stands in the ledger.
+        receipt: signed, as `cloakwork receipts verify` reads it.
+        salt: what the receipt's digests of both bodies were salted with: keep it to recount them.
     """
 
     output: Any
@@ -53,6 +59,8 @@ class Result:
     privacy: PrivacyReport
     model: str
     request_id: str
+    receipt: str
+    salt: bytes
 
 
 @dataclass
@@ -86,7 +94,8 @@ class Session:
     def run(
         self, ref: str, value: Any, mode: Mode, deadline: float, idempotency_key: str | None
     ) -> Flow[Result]:
-        """Seal, send, open."""
+        """Seal, send, open; unless the key's privacy floor forbids the mode: then nothing is even fetched."""
+        mode.keep_to(self.config.floor)
         end = Deadline(deadline)
         key = idempotency_key or str(uuid.uuid4())
         if not (key.isascii() and key.isprintable()):
@@ -127,15 +136,10 @@ class Session:
         }
         where = f"{path(Path.RUN, model=ref)}?privacy={sealed.mode}"
         answer = yield from self.exchange.call("POST", where, end, headers, sealed.body)
-        if Header.COST not in answer.headers:
-            raise foreign()
-        return Result(
-            output=sealed.open(answer),
-            cost=usd(int(answer.headers[Header.COST])),
-            privacy=sealed.report(answer, keys_up),
-            model=answer.headers[Header.MODEL],
-            request_id=answer.headers[Header.REQUEST_ID],
-        )
+        try:
+            return _result(ref, sealed, answer, keys_up)
+        except (KeyError, ValueError):
+            raise foreign() from None
 
     def _model(self, ref: str, end: Deadline) -> Flow[ModelInfo]:
         answer = yield from self.exchange.call("GET", path(Path.MODEL, model=ref), end)
@@ -175,3 +179,54 @@ class Session:
         sent = yield from upload(self.exchange, where, keys.evaluation_keys, end, self.on_upload)
         self.uploaded.add(keys.fingerprint)
         return sent
+
+
+def _result(ref: str, sealed: modes.Sealed, answer: Response, keys_up: int) -> Result:
+    """Open an answer, and hold its receipt to what was sent and what came.
+
+    Raises:
+        ReceiptError: `receipt_invalid`, it was charged for another call than this.
+    """
+    headers = answer.headers
+    receipt, salt = headers[Header.RECEIPT], bytes.fromhex(headers[Header.RECEIPT_SALT])
+    said = parse(receipt)
+    recount(said, salt, sealed.body, answer.body)
+    _check_call(said, ref, sealed, headers)
+    return Result(
+        output=sealed.open(answer),
+        cost=usd(int(headers[Header.COST])),
+        privacy=sealed.report(answer, keys_up),
+        model=headers[Header.MODEL],
+        request_id=headers[Header.REQUEST_ID],
+        receipt=receipt,
+        salt=salt,
+    )
+
+
+def _check_call(receipt: Receipt, ref: str, sealed: modes.Sealed, headers: Mapping[str, str]) -> None:
+    """Hold a receipt to the call that was made: what was asked, and what the answer's headers say of it.
+
+    Raises:
+        ReceiptError: `receipt_invalid`.
+    """
+    agree = {
+        "run": receipt.run == headers[Header.REQUEST_ID],
+        "amount": receipt.amount == int(headers[Header.COST]),
+        "mode": receipt.mode == sealed.mode,
+        "model": receipt.model == headers[Header.MODEL] and _is_of(receipt, ref),
+        "records": receipt.quantities.get("record") in sealed.records,
+    }
+    for what, agrees in agree.items():
+        if not agrees:
+            raise ReceiptError(
+                "receipt_invalid", f"The receipt is for another call: the {what} is not this call's."
+            )
+
+
+def _is_of(receipt: Receipt, ref: str) -> bool:
+    """Tell whether a receipt is for the model that a reference names; only the service knows its aliases."""
+    name, _, version = ref.partition("@")
+    if version.isdecimal():
+        return receipt.model == f"{name}@{int(version)}"
+    digest = version.removeprefix("sha256:") if version.startswith("sha256:") else ""
+    return receipt.model.startswith(f"{name}@") and receipt.model_digest.startswith(digest)

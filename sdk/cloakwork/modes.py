@@ -69,10 +69,15 @@ class PrivacyReport:
 
 @dataclass(frozen=True)
 class Sealed:
-    """A body ready to leave, and how to open the answer to it."""
+    """A body ready to leave, and how to open the answer to it.
+
+    `records` is how many it may hold: one number, or two where only the model's card could tell a batch from
+    a single record.
+    """
 
     mode: Mode
     body: bytes
+    records: frozenset[int]
     media: str
     accept: str
     open: Callable[[Response], Any]
@@ -94,10 +99,11 @@ def plaintext(value: Any) -> Sealed:
     if hasattr(value, "__array__"):
         import numpy as np
 
-        body, media = tensor.encode(np.asarray(value)), Media.TENSOR
+        array = np.asarray(value)
+        body, media, length = tensor.encode(array), Media.TENSOR, len(array) if array.ndim else 1
     else:
-        body, media = _json(value), Media.JSON
-    return Sealed(Mode.PLAINTEXT, body, media, accept, _read, "the record itself")
+        body, media, length = _json(value), Media.JSON, len(value) if isinstance(value, list | tuple) else 1
+    return Sealed(Mode.PLAINTEXT, body, frozenset({1, length}), media, accept, _read, "the record itself")
 
 
 def anonymized(value: Any, info: ModelInfo, release: Release, max_epsilon: float) -> Sealed:
@@ -132,7 +138,8 @@ def anonymized(value: Any, info: ModelInfo, release: Release, max_epsilon: float
             raise PrivacyError("answer_invalid", "The answer has another shape than the card says.")
         return output[0] if single else output
 
-    return Sealed(Mode.ANONYMIZED, body, Media.TENSOR, Media.TENSOR, read, offer.sent, release.epsilon)
+    count = frozenset({len(records)})
+    return Sealed(Mode.ANONYMIZED, body, count, Media.TENSOR, Media.TENSOR, read, offer.sent, release.epsilon)
 
 
 def encrypted(value: Any, info: ModelInfo, keys: SecretKeys) -> Sealed:
@@ -153,7 +160,8 @@ def encrypted(value: Any, info: ModelInfo, keys: SecretKeys) -> Sealed:
             output = keys.open(answer.body, body)
         return output[0] if single else output
 
-    return Sealed(Mode.ENCRYPTED, body, Media.FRAME, Media.FRAME, decrypt, offer.sent)
+    count = frozenset({len(records)})
+    return Sealed(Mode.ENCRYPTED, body, count, Media.FRAME, Media.FRAME, decrypt, offer.sent)
 
 
 def count(value: Any, info: ModelInfo) -> int:

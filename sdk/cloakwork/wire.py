@@ -14,12 +14,14 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .errors import InputError
+from .errors import InputError, PrivacyError
+from .price import Price  # noqa: TC001 (`load` reads the annotations)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 __all__ = [
+    "KEY_MARKS",
     "Card",
     "Header",
     "Media",
@@ -29,6 +31,7 @@ __all__ = [
     "Offer",
     "Path",
     "Program",
+    "ReceiptPage",
     "Request",
     "Response",
     "RunAnswer",
@@ -52,6 +55,30 @@ class Mode(StrEnum):
     def _missing_(cls, _: object) -> Mode:
         raise InputError("bad_request", f"privacy must be one of {', '.join(cls)}.", param="privacy")
 
+    def meets(self, floor: Mode) -> bool:
+        """Tell whether the server sees no more of a record in this mode than in another."""
+        order = list(Mode)
+        return order.index(self) >= order.index(floor)
+
+    def keep_to(self, floor: Mode) -> None:
+        """Refuse a mode that does not meet an API key's privacy floor.
+
+        Raises:
+            PrivacyError: `below_privacy_floor`.
+        """
+        if not self.meets(floor):
+            raise PrivacyError(
+                "below_privacy_floor",
+                f"This API key may only send records {' or '.join(m for m in Mode if m.meets(floor))}; "
+                "call with such a privacy, or with another key.",
+                param="privacy",
+            )
+
+
+# How the text of an API key begins, by its privacy floor: the SDK refuses before anything is sent. The server
+# goes by the scope it stored.
+KEY_MARKS = {Mode.PLAINTEXT: "cw", Mode.ANONYMIZED: "cwa", Mode.ENCRYPTED: "cwe"}
+
 
 class Path:
     """Templates of the API's paths; `{model}` is a reference such as `digits` or `digits@prod`."""
@@ -61,6 +88,15 @@ class Path:
     MODE = "/v1/models/{model}/modes/{mode}"
     RUN = "/v1/models/{model}/run"
     EVALUATION_KEYS = "/v1/models/{model}/evaluation-keys/{fingerprint}"
+    QUOTE = "/v1/models/{model}/quote"
+    USAGE = "/v1/usage"
+    INVOICE = "/v1/invoices/{month}"
+    RECEIPTS = "/v1/receipts"
+    JWKS = "/.well-known/jwks.json"
+    KEYS = "/v1/keys"
+    KEY = "/v1/keys/{prefix}"
+    KEY_ROTATION = "/v1/keys/{prefix}/rotate"
+    OWN_KEY = "/v1/key"
     HEALTH = "/healthz"
     READY = "/readyz"
     OPENAPI = "/openapi.json"
@@ -71,6 +107,8 @@ class Media:
 
     JSON = "application/json"
     PROBLEM = "application/problem+json"
+    CSV = "text/csv; charset=utf-8"
+    HTML = "text/html; charset=utf-8"
     TENSOR = "application/vnd.cloakwork.tensor"
     FRAME = "application/vnd.cloakwork.frame"
 
@@ -85,6 +123,8 @@ class Header:
     MODEL = "cloakwork-model"
     MODE = "cloakwork-mode"
     COST = "cloakwork-cost-nano-usd"
+    RECEIPT = "cloakwork-receipt"
+    RECEIPT_SALT = "cloakwork-receipt-salt"
     CONTENT_RANGE = "content-range"
 
 
@@ -156,7 +196,8 @@ class Offer:
     """One privacy mode of a model: its price, and what it is worth.
 
     Attributes:
-        price_nano_usd: per record, in billionths of a US dollar.
+        price_nano_usd: list price per record, in billionths of a US dollar, which holds where the operator's
+            catalogue has none; or None.
         accuracy: share of held-out records classified rightly in this mode.
         sent: what leaves the client, in words.
         wire: shape of what a record becomes on the wire (anonymized mode), or nothing.
@@ -167,7 +208,7 @@ class Offer:
         report: what compiling them found out, as `cloakwork compile` prints it (encrypted mode).
     """
 
-    price_nano_usd: int
+    price_nano_usd: int | None
     accuracy: float
     sent: str
     max_records: int
@@ -219,9 +260,10 @@ class Card:
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """A published version of a model: the card, and where it stands in the registry.
+    """A published version of a model: the card, where it stands in the registry, and what it costs now.
 
-    `digest` is the SHA-256 of the artifact's manifest, in hexadecimal: it names every byte of it.
+    `digest` is the SHA-256 of the artifact's manifest, in hexadecimal: it names every byte of it. A mode that
+    is offered and has none of `prices` cannot be run.
     """
 
     model: str
@@ -229,6 +271,7 @@ class ModelInfo:
     digest: str
     aliases: tuple[str, ...]
     card: Card
+    prices: dict[Mode, Price] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -247,13 +290,22 @@ class RunInput:
 
 @dataclass(frozen=True)
 class RunAnswer:
-    """A JSON answer. Binary answers carry the same facts in their headers."""
+    """A JSON answer. Binary answers carry the same facts in their headers.
+
+    What it cost is in the headers alone: the bytes of an answer may be part of its price.
+    """
 
     output: Any
     model: str
     mode: Mode
-    cost_nano_usd: int
     request_id: str
+
+
+@dataclass(frozen=True)
+class ReceiptPage:
+    """Compact receipts of one account, in the order of their sequence; none when there are no more."""
+
+    receipts: tuple[str, ...]
 
 
 def usd(nano: int) -> Decimal:

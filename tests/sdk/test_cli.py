@@ -33,7 +33,7 @@ def test_models_lists_modes_and_prices(run):
     done = run("models")
     assert "digits@1" in done.stdout
     assert "ε = 4 a record" in done.stdout
-    assert "$0.000002000 a record" in done.stdout
+    assert "$0.000002 a record" in done.stdout
 
 
 def test_models_shows_a_card(run):

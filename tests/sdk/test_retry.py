@@ -6,6 +6,10 @@ from cloakwork.errors import CODES, error
 from cloakwork.retry import Retry
 
 PASSING = {
+    "books_differ",
+    "concurrency_limited",
+    "hold_lost",
+    "rate_limited",
     "connection_failed",
     "in_flight",
     "overloaded",

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
+import signal
 import socket
 from argparse import ArgumentTypeError
 from typing import TYPE_CHECKING
 
 import uvicorn
+import uvloop
 from rich.console import Console
 
-from cloakwork_functions.gateway import KeyLimits, create_app
+from cloakwork_functions.gateway import KeyLimits, create_app, open_service
 from cloakwork_functions.gateway.protocol import BoundedHeadProtocol
 from cloakwork_functions.home import Home
-from cloakwork_functions.registry import Registry
 from cloakwork_functions.runtime import LocalRuntime
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
+
+    from starlette.types import ASGIApp
 
 __all__ = ["HELP", "configure", "run"]
 
@@ -57,6 +61,11 @@ def configure(parser: ArgumentParser) -> None:
         metavar="DAYS",
         help="remove evaluation keys unused for so long (default: %(default)s)",
     )
+    parser.add_argument(
+        "--database",
+        metavar="URL",
+        help="books in this Postgres, for several gateways (default: CLOAKWORK_DATABASE_URL, else SQLite)",
+    )
     parser.add_argument("--quiet", action="store_true", help="log failures only, not every request")
 
 
@@ -82,12 +91,34 @@ def run(arguments: Namespace) -> int:
     if arguments.quiet:
         logging.getLogger("cloakwork.access").setLevel(logging.WARNING)
     home = Home.default()
-    keys = KeyLimits(int(arguments.keys_quota * MIB), arguments.keys_days * DAY)
-    app = create_app(home, LocalRuntime(arguments.idle_seconds, arguments.workers), keys)
-    config = uvicorn.Config(
+    try:
+        listener = socket.create_server((arguments.host, arguments.port), backlog=BACKLOG)
+    except (OSError, OverflowError) as failure:
+        Console(stderr=True).print(f"Cannot listen on {arguments.host}, port {arguments.port}: {failure}")
+        return 1
+    with listener, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_serve(arguments, home, listener))
+    return 0
+
+
+async def _serve(arguments: Namespace, home: Home, listener: socket.socket) -> None:
+    runtime = LocalRuntime(arguments.idle_seconds, arguments.workers)
+    limits = KeyLimits(int(arguments.keys_quota * MIB), arguments.keys_days * DAY)
+    async with open_service(home, database=arguments.database, runtime=runtime, limits=limits) as service:
+        address = f"http://{arguments.host}:{listener.getsockname()[1]}"
+        models = ", ".join(info.model for info in service.registry.list()) or "nothing yet"
+        Console().print(f"cloakwork serves {models} at {address}", soft_wrap=True)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            # uvicorn stops at these, and raises them again: that must not end us before the books are closed.
+            signal.signal(number, lambda *_: None)
+        await uvicorn.Server(_config(create_app(service))).serve(sockets=[listener])
+
+
+def _config(app: ASGIApp) -> uvicorn.Config:
+    return uvicorn.Config(
         app,
-        loop="uvloop",
         http=BoundedHeadProtocol,
+        lifespan="off",
         timeout_graceful_shutdown=30,
         log_config=None,
         log_level="warning",
@@ -96,14 +127,3 @@ def run(arguments: Namespace) -> int:
         server_header=False,
         date_header=False,
     )
-    try:
-        listener = socket.create_server((arguments.host, arguments.port), backlog=BACKLOG)
-    except (OSError, OverflowError) as failure:
-        Console(stderr=True).print(f"Cannot listen on {arguments.host}, port {arguments.port}: {failure}")
-        return 1
-    with listener:
-        address = f"http://{arguments.host}:{listener.getsockname()[1]}"
-        models = ", ".join(info.model for info in Registry(home.registry).list()) or "nothing yet"
-        Console().print(f"cloakwork serves {models} at {address}", soft_wrap=True)
-        uvicorn.Server(config).run(sockets=[listener])
-    return 0

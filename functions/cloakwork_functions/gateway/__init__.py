@@ -1,6 +1,6 @@
 """The HTTP front: who calls, what it costs, which model runs, what comes back."""
 
-from .app import create_app
+from .app import create_app, open_service
 from .keystore import KeyLimits
 
-__all__ = ["KeyLimits", "create_app"]
+__all__ = ["KeyLimits", "create_app", "open_service"]

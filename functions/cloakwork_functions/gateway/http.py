@@ -22,6 +22,7 @@ __all__ = [
     "Memory",
     "body_size",
     "header",
+    "hung_up",
     "query",
     "read_body",
     "read_pieces",
@@ -41,9 +42,16 @@ def header(scope: Scope, name: str) -> str | None:
 
 
 def query(scope: Scope, name: str, default: str) -> str:
-    """Find a query parameter."""
+    """Find a query parameter; one that is empty is not the default.
+
+    Raises:
+        InputError: `bad_request`, it is there more than once.
+    """
     text: str = scope["query_string"].decode("latin-1")
-    return parse_qs(text).get(name, [default])[0] if text else default
+    values = parse_qs(text, keep_blank_values=True).get(name, [default]) if text else [default]
+    if len(values) > 1:
+        raise InputError("bad_request", f"Give {name} once.", param=name)
+    return values[0]
 
 
 class Memory:
@@ -136,6 +144,12 @@ async def read_pieces(receive: Receive) -> AsyncIterator[bytes]:
             yield bytes(piece)
         if cut is not None:
             raise cut
+
+
+async def hung_up(receive: Receive) -> None:
+    """Return when the caller hangs up, once its body is read."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 async def send_json(send: Send, value: Any, status: int = 200) -> None:

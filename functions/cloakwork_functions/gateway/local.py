@@ -10,14 +10,19 @@ import asyncio
 import threading
 from concurrent.futures import CancelledError, Future
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cloakwork.errors import DeadlineError, TransportError
 from cloakwork.wire import Request, Response
 from cloakwork_functions.home import Home
+from cloakwork_functions.ledger.accounts import Source, credit, open_account
+from cloakwork_functions.ledger.money import MOST
 
-from .app import create_app
-from .routes import LOCAL
+from .app import create_app, open_service
+from .auth import LOCAL
+
+if TYPE_CHECKING:
+    from cloakwork_functions.ledger.statement import Work
 
 __all__ = ["LocalTransport", "connect"]
 
@@ -31,7 +36,7 @@ class LocalTransport:
     """Carries requests to a gateway in this process."""
 
     def __init__(self, home: Home) -> None:
-        self._app = create_app(home)
+        self._home = home
         self._calls: set[asyncio.Task[Response]] = set()
         started: Future[asyncio.AbstractEventLoop] = Future()
         self._thread = threading.Thread(
@@ -70,24 +75,21 @@ class LocalTransport:
             raise _closed() from None
 
     async def _live(self, started: Future[asyncio.AbstractEventLoop]) -> None:
-        """Run the application's lifespan until `close`."""
+        """Keep the service open until `close`."""
         self._stopping = asyncio.Event()
-        started.set_result(asyncio.get_running_loop())
-        events: asyncio.Queue[str] = asyncio.Queue()
-        await events.put("lifespan.startup")
-
-        async def receive() -> dict[str, Any]:
-            return {"type": await events.get()}
-
-        async def send(message: Any) -> None:
-            if message["type"] == "lifespan.startup.complete":
+        try:
+            async with open_service(self._home) as service:
+                await service.store.transact(_own_account())
+                self._app = create_app(service)
+                started.set_result(asyncio.get_running_loop())
                 await self._stopping.wait()
                 for call in self._calls:
                     call.cancel()
                 await asyncio.gather(*self._calls, return_exceptions=True)
-                await events.put("lifespan.shutdown")
-
-        await self._app({"type": "lifespan", "state": {}}, receive, send)
+        except BaseException as failure:
+            if started.done():
+                raise
+            started.set_exception(failure)
 
     async def _call(self, request: Request) -> Response:
         task = asyncio.current_task()
@@ -113,8 +115,13 @@ class LocalTransport:
         }
         status, headers, body = 0, {}, bytearray()
 
+        bodies = iter([request.body])
+
         async def receive() -> dict[str, Any]:
-            return {"type": "http.request", "body": request.body}
+            body = next(bodies, None)
+            if body is None:  # this caller never hangs up: it cancels
+                await asyncio.Event().wait()
+            return {"type": "http.request", "body": body}
 
         async def send(message: Any) -> None:
             nonlocal status
@@ -130,6 +137,12 @@ class LocalTransport:
         except TimeoutError:
             raise DeadlineError("deadline_exceeded", "The model did not answer in time.") from None
         return Response(status, headers, bytes(body))
+
+
+def _own_account() -> Work[None]:
+    """The account that calls in this process are charged to: whoever runs the models pays nobody for them."""
+    yield from open_account(LOCAL)
+    yield from credit(LOCAL, MOST, Source.PROMO, LOCAL)
 
 
 def _closed() -> TransportError:

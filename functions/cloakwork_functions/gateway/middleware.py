@@ -79,7 +79,9 @@ def _name() -> str:
 
 async def _render(send: Send, failure: CloakworkError, request_id: str) -> None:
     failure.request_id = request_id
-    headers = {Header.RETRY_AFTER: str(int(failure.retry_after))} if failure.retry_after else {}
+    headers = dict(failure.headers)
+    if failure.retry_after:
+        headers[Header.RETRY_AFTER] = str(int(failure.retry_after))
     if failure.status == 401:  # noqa: PLR2004 (RFC 9110 wants a challenge with it)
         headers["www-authenticate"] = "Bearer"
     await send_answer(send, msgspec.json.encode(to_body(failure)), Media.PROBLEM, headers, failure.status)

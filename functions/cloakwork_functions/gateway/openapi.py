@@ -9,11 +9,30 @@ import msgspec
 
 from cloakwork.chunk import KeyUpload
 from cloakwork.errors import CODES
-from cloakwork.wire import Header, Media, Mode, ModelInfo, ModelList, Path, RunAnswer, RunInput
+from cloakwork.quote import QuoteInput, Quotes
+from cloakwork.usage import DIMENSIONS, Usage
+from cloakwork.wire import (
+    Header,
+    Media,
+    Mode,
+    ModelInfo,
+    ModelList,
+    Path,
+    ReceiptPage,
+    RunAnswer,
+    RunInput,
+)
+from cloakwork_functions.ledger import ApiKey
+
+from .manage import KeyList, MadeKey, NewKey, OwnKey, Rotation
 
 __all__ = ["document"]
 
-SHOWN = (KeyUpload, ModelInfo, ModelList, RunAnswer, RunInput)
+SHOWN = (
+    *(ApiKey, KeyList, MadeKey, NewKey, OwnKey, Rotation),
+    *(KeyUpload, ModelInfo, ModelList, RunAnswer, RunInput),
+    *(Quotes, QuoteInput, ReceiptPage, Usage),
+)
 BINARY = {"schema": {"type": "string", "format": "binary"}}
 
 
@@ -36,6 +55,27 @@ def document() -> dict[str, Any]:
             Path.MODE: {"get": _mode()},
             Path.RUN: {"post": _run(by_type)},
             Path.EVALUATION_KEYS: _evaluation_keys(by_type[KeyUpload]),
+            Path.QUOTE: {
+                "post": _posted("Quote a call before it is made", by_type, QuoteInput, Quotes, "model")
+            },
+            Path.USAGE: {"get": _usage(by_type[Usage])},
+            Path.INVOICE: {
+                "get": _page("Draw up the account's invoice for a month, for a key that manages", "month")
+            },
+            Path.RECEIPTS: {"get": _receipts(by_type[ReceiptPage])},
+            Path.OWN_KEY: {"get": _operation("What may this API key do?", by_type[OwnKey])},
+            Path.KEYS: {
+                "get": _operation("List the account's API keys", by_type[KeyList]),
+                "post": _posted("Make an API key", by_type, NewKey, MadeKey),
+            },
+            Path.KEY: {
+                "get": _operation("Read an API key's scope and limits", by_type[ApiKey], "prefix"),
+                "delete": _operation("Revoke an API key", by_type[ApiKey], "prefix"),
+            },
+            Path.KEY_ROTATION: {
+                "post": _posted("Replace an API key by a new one", by_type, Rotation, MadeKey, "prefix")
+            },
+            Path.JWKS: {"get": _open("The keys that receipts are verified by")},
             Path.HEALTH: {"get": _open("Is the process alive?")},
             Path.READY: {"get": _open("Can it serve?")},
             Path.OPENAPI: {"get": _open("This document")},
@@ -64,7 +104,14 @@ def _run(by_type: dict[type, dict[str, Any]]) -> dict[str, Any]:
     operation["responses"]["200"]["content"] |= {Media.TENSOR: BINARY, Media.FRAME: BINARY}
     operation["responses"]["200"]["headers"] = {
         name: {"schema": {"type": "string"}}
-        for name in (Header.REQUEST_ID, Header.MODEL, Header.MODE, Header.COST)
+        for name in (
+            Header.REQUEST_ID,
+            Header.MODEL,
+            Header.MODE,
+            Header.COST,
+            Header.RECEIPT,
+            Header.RECEIPT_SALT,
+        )
     }
     return operation
 
@@ -89,6 +136,38 @@ def _evaluation_keys(standing: dict[str, Any]) -> dict[str, Any]:
         "put": put,
         "delete": operation("Remove evaluation keys, or what is here of them"),
     }
+
+
+def _posted(
+    summary: str, by_type: dict[type, dict[str, Any]], asked: type, answered: type, *parameters: str
+) -> dict[str, Any]:
+    operation = _operation(summary, by_type[answered], *parameters)
+    operation["requestBody"] = {"content": {Media.JSON: {"schema": by_type[asked]}}}
+    return operation
+
+
+def _usage(schema: dict[str, Any]) -> dict[str, Any]:
+    operation = _operation("What the key's project used and was charged; its account, if it manages", schema)
+    operation["parameters"] += [
+        {"name": "from", "in": "query", "schema": {"type": "string", "format": "date"}},
+        {"name": "to", "in": "query", "schema": {"type": "string", "format": "date"}},
+        {"name": "by", "in": "query", "schema": {"type": "string"}, "description": ", ".join(DIMENSIONS)},
+        {"name": "format", "in": "query", "schema": {"enum": ["json", "csv"]}},
+    ]
+    operation["responses"]["200"]["content"][Media.CSV] = {"schema": {"type": "string"}}
+    return operation
+
+
+def _receipts(schema: dict[str, Any]) -> dict[str, Any]:
+    operation = _operation("Read the account's receipts, a thousand at a time", schema)
+    operation["parameters"].append({"name": "after", "in": "query", "schema": {"type": "integer"}})
+    return operation
+
+
+def _page(summary: str, *parameters: str) -> dict[str, Any]:
+    operation = _operation(summary, {}, *parameters)
+    operation["responses"]["200"]["content"] = {Media.HTML: {"schema": {"type": "string"}}}
+    return operation
 
 
 def _operation(summary: str, schema: dict[str, Any], *parameters: str) -> dict[str, Any]:

@@ -8,44 +8,48 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import msgspec
 from starlette.routing import Route
 
-from cloakwork import tensor
 from cloakwork.chunk import Chunk
-from cloakwork.errors import AuthError, InputError, NotFoundError
-from cloakwork.wire import Header, Media, Mode, ModelList, Path, RunAnswer
+from cloakwork.errors import InputError, NotFoundError
+from cloakwork.wire import Header, Media, Mode, ModelList, Path
 
+from .auth import Auth, check_model
+from .billing import Billing
 from .http import (
     PIECE_BYTES,
     Memory,
     body_size,
     header,
+    hung_up,
     query,
     read_body,
     read_pieces,
     send_answer,
     send_json,
 )
+from .manage import Manage
 from .openapi import document
-from .service import BODY_BYTES, RUN_SECONDS, Caller
+from .run import Asked, Caller, run
+from .service import BODY_BYTES, RUN_SECONDS
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
-    from .service import Answer, Service
+    from .service import Service
 
 __all__ = ["routes"]
 
-LOCAL = "local"
 IN_FLIGHT_BYTES = 512 << 20
 MAX_IDEMPOTENCY_KEY = 255
 MAX_DIGITS = 15
+MIN_TIMEOUT = 0.001
 
 
 def routes(service: Service) -> list[Route]:
     """Make the endpoints."""
-    api = Api(service)
+    auth = Auth(service.keys)
+    api, billing, manage = Api(service, auth), Billing(service, auth), Manage(service, auth)
 
     def route(path: str, endpoint: ASGIApp, *methods: str) -> Route:
         return Route(path, Plain(endpoint, methods))
@@ -55,7 +59,16 @@ def routes(service: Service) -> list[Route]:
         route(Path.MODELS, api.models, "GET"),
         route(Path.MODE, api.mode, "GET"),
         route(Path.EVALUATION_KEYS, api.evaluation_keys, "GET", "PUT", "DELETE"),
+        route(Path.QUOTE, billing.quote, "POST"),
         route(Path.MODEL, api.model, "GET"),
+        route(Path.USAGE, billing.usage, "GET"),
+        route(Path.INVOICE, billing.invoice, "GET"),
+        route(Path.RECEIPTS, billing.receipts, "GET"),
+        route(Path.OWN_KEY, manage.own, "GET"),
+        route(Path.KEYS, manage.keys, "GET", "POST"),
+        route(Path.KEY_ROTATION, manage.rotate, "POST"),
+        route(Path.KEY, manage.key, "GET", "DELETE"),
+        route(Path.JWKS, api.jwks, "GET"),
         route(Path.HEALTH, api.health, "GET"),
         route(Path.READY, api.ready, "GET"),
         route(Path.OPENAPI, api.openapi, "GET"),
@@ -79,42 +92,57 @@ class Plain:
 class Api:
     """The endpoints of one service."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, auth: Auth) -> None:
         self._service = service
+        self._auth = auth
         self._memory = Memory(IN_FLIGHT_BYTES)
 
     async def run(self, scope: Scope, receive: Receive, send: Send) -> None:
         """POST /v1/models/{model}/run?privacy=MODE."""
-        caller = Caller(scope["request_id"], self._account(scope), _idempotency(scope), _timeout(scope))
+        identity, model = await self._auth.identify(scope), scope["path_params"]["model"]
         mode = Mode(query(scope, "privacy", Mode.PLAINTEXT))
+        identity.scope.check(model.partition("@")[0], mode)  # before any of the body is read
+        caller = Caller(
+            scope["request_id"],
+            identity,
+            _idempotency(scope),
+            _timeout(scope),
+            header(scope, "accept") or "",
+            lambda: hung_up(receive),
+        )
         media = (header(scope, "content-type") or "").partition(";")[0].strip()
         size = body_size(scope, BODY_BYTES)
         with self._memory.reserve(size):
             body = await read_body(receive, size)
-            answer = await self._service.run(caller, scope["path_params"]["model"], mode, media, body)
-        await _send(send, answer, header(scope, "accept") or "")
+            answer = await run(self._service, caller, Asked(model, mode, media, body))
+        await send_answer(send, answer.body, answer.media, answer.headers)
 
     async def models(self, scope: Scope, _receive: Receive, send: Send) -> None:
         """GET /v1/models."""
-        self._account(scope)
-        await send_json(send, ModelList(self._service.registry.list()))
+        await self._auth.identify(scope)
+        priced = map(self._service.catalogue.priced, self._service.registry.list())
+        await send_json(send, ModelList(tuple(priced)))
 
     async def model(self, scope: Scope, _receive: Receive, send: Send) -> None:
         """GET /v1/models/{model}."""
-        self._account(scope)
-        await send_json(send, self._service.registry.resolve(scope["path_params"]["model"]))
+        await self._auth.identify(scope)
+        info = self._service.registry.resolve(scope["path_params"]["model"])
+        await send_json(send, self._service.catalogue.priced(info))
 
     async def mode(self, scope: Scope, _receive: Receive, send: Send) -> None:
         """GET /v1/models/{model}/modes/{mode}?program=NAME: the client's public half of a mode."""
-        self._account(scope)
-        model, mode = scope["path_params"]["model"], Mode(scope["path_params"]["mode"])
+        identity, model = await self._auth.identify(scope), scope["path_params"]["model"]
+        check_model(identity, model)
+        mode = Mode(scope["path_params"]["mode"])
         document = self._service.public_half(model, mode, query(scope, "program", ""))
         await send_answer(send, document, Media.JSON)
 
     async def evaluation_keys(self, scope: Scope, receive: Receive, send: Send) -> None:
         """GET, PUT or DELETE /v1/models/{model}/evaluation-keys/{fingerprint}."""
-        account, service = self._account(scope), self._service
+        identity, service = await self._auth.identify(scope), self._service
         model, fingerprint = scope["path_params"]["model"], scope["path_params"]["fingerprint"]
+        identity.scope.check(model.partition("@")[0], Mode.ENCRYPTED)
+        account = identity.account
         if scope["method"] == "PUT":
             chunk = _chunk(scope)
             with self._memory.reserve(PIECE_BYTES):
@@ -133,24 +161,18 @@ class Api:
     async def ready(self, _scope: Scope, _receive: Receive, send: Send) -> None:
         """GET /readyz: the ledger can be read and there is a model to run."""
         models = len(self._service.registry.list())
-        ready = bool(models) and self._service.ledger.ready()
+        ready = bool(models) and await self._service.ledger.ready()
         await send_json(
             send, {"status": "ready" if ready else "not ready", "models": models}, 200 if ready else 503
         )
 
+    async def jwks(self, _scope: Scope, _receive: Receive, send: Send) -> None:
+        """GET /.well-known/jwks.json: the keys that receipts are verified by."""
+        await send_json(send, self._service.signing.jwks())
+
     async def openapi(self, _scope: Scope, _receive: Receive, send: Send) -> None:
         """GET /openapi.json."""
         await send_json(send, document())
-
-    def _account(self, scope: Scope) -> str:
-        """Tell who calls. Only code in this process can set a scope's account; the network cannot."""
-        if scope.get("account") == LOCAL:
-            return LOCAL
-        try:
-            return self._service.ledger.keys.authenticate(header(scope, "authorization"))
-        except AuthError as failure:
-            failure.param = "authorization"
-            raise
 
 
 def _idempotency(scope: Scope) -> str | None:
@@ -181,30 +203,16 @@ def _chunk(scope: Scope) -> Chunk:
 
 
 def _timeout(scope: Scope) -> float:
-    """Give the seconds that the caller will wait, and never more than we run anything for."""
+    """Give the seconds that the caller will wait, at least 1 ms and never more than we run anything for."""
     text = header(scope, Header.TIMEOUT)
     try:
         seconds = RUN_SECONDS if text is None else float(text)
     except ValueError:
         seconds = -1.0
-    if not seconds > 0:
+    if not seconds >= MIN_TIMEOUT:
         raise InputError(
-            "bad_request", "The timeout must be a positive number of seconds.", param=Header.TIMEOUT
+            "bad_request",
+            f"The timeout must be a number of seconds, at least {MIN_TIMEOUT}.",
+            param=Header.TIMEOUT,
         )
     return min(seconds, RUN_SECONDS)
-
-
-async def _send(send: Send, answer: Answer, accept: str) -> None:
-    headers = {
-        Header.MODEL: answer.model,
-        Header.MODE: answer.mode,
-        Header.COST: str(answer.cost),
-        Header.REQUEST_ID: answer.request_id,
-    }
-    if isinstance(answer.output, bytes):
-        await send_answer(send, answer.output, Media.FRAME, headers)
-    elif Media.TENSOR in accept:
-        await send_answer(send, tensor.encode(answer.output), Media.TENSOR, headers)
-    else:
-        said = RunAnswer(answer.output.tolist(), answer.model, answer.mode, answer.cost, answer.request_id)
-        await send_answer(send, msgspec.json.encode(said), Media.JSON, headers)

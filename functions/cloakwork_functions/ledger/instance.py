@@ -28,12 +28,14 @@ class Instance:
         self._folder = folder
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._path = folder / self.name
-        self._file = self._path.open("w")
+        hidden = folder / f".{self.name}"  # until it is locked, lest it be taken for a dead one's
+        self._file = hidden.open("w")
         fcntl.flock(self._file, fcntl.LOCK_EX)
+        hidden.rename(self._path)
 
     def dead(self) -> list[str]:
         """Name the gateways that ended without saying so."""
-        return [path.name for path in self._folder.iterdir() if path != self._path and _free(path)]
+        return [path.name for path in self._folder.glob("[!.]*") if path != self._path and _free(path)]
 
     def forget(self, names: list[str]) -> None:
         """Remove what dead gateways left here, once their holds are released."""

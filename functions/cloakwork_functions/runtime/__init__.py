@@ -1,6 +1,6 @@
 """Where models run: one protocol, and the engine that runs it in local worker processes."""
 
 from .local import LocalRuntime
-from .protocol import Call, Runtime
+from .protocol import Call, Computed, Runtime
 
-__all__ = ["Call", "LocalRuntime", "Runtime"]
+__all__ = ["Call", "Computed", "LocalRuntime", "Runtime"]

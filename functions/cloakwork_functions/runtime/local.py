@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING
 from cloakwork.wire import Mode
 
 from .pool import Limits, Pool
+from .protocol import unheard
 
 if TYPE_CHECKING:
-    from .protocol import Call
+    from collections.abc import Callable
+
+    from .protocol import Call, Computed
 
 __all__ = ["LocalRuntime"]
 
@@ -31,9 +34,9 @@ class LocalRuntime:
         self._workers = workers or os.cpu_count() or 1
         self._pools: dict[tuple[str, Mode], Pool] = {}
 
-    async def run(self, call: Call, timeout: float) -> bytes:
+    async def run(self, call: Call, timeout: float, begun: Callable[[], None] = unheard) -> Computed:
         """See `Runtime.run`."""
-        return await self._pool(call).run(call, timeout)
+        return await self._pool(call).run(call, timeout, begun)
 
     async def close(self) -> None:
         """See `Runtime.close`."""

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Nursery", "Origin", "Spawner", "origin"]
 
+# A worker runs whatever a model brings: the service's secret and its database's address are not for it.
+OURS = ("CLOAKWORK_", "PG")
+
 
 class Origin(Protocol):
     """Starts workers."""
@@ -128,7 +131,10 @@ def _popen(
     try:
         with theirs:
             return subprocess.Popen(  # noqa: S603 (the command is ours)
-                [*command, *arguments], stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()]
+                [*command, *arguments],
+                stdin=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+                env={name: text for name, text in os.environ.items() if not name.startswith(OURS)},
             )
     except BaseException:
         ours.close()

@@ -7,6 +7,7 @@ and a lone call waits for nobody. Workers start when calls wait and stop when no
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -15,8 +16,11 @@ from cloakwork.errors import BusyError, CloakworkError, DeadlineError, ServerErr
 
 from .origin import origin
 from .process import STOP_SECONDS, WorkerDied
+from .protocol import Computed, unheard
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from cloakwork.wire import Mode
     from cloakwork_functions.registry import Artifact
 
@@ -26,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["Limits", "Pool"]
 
 MAX_TRIES = 3
+MICRO = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -48,12 +53,15 @@ class Limits:
 class QueuedCall:
     """A call, and who waits for its answer."""
 
-    __slots__ = ("call", "deadline", "future", "tries")
+    __slots__ = ("begun", "call", "deadline", "future", "tries")
 
-    def __init__(self, call: Call, deadline: float, future: asyncio.Future[bytes]) -> None:
+    def __init__(
+        self, call: Call, deadline: float, future: asyncio.Future[Computed], begun: Callable[[], None]
+    ) -> None:
         self.call = call
         self.deadline = deadline
         self.future = future
+        self.begun = begun
         self.tries = 0
 
 
@@ -71,14 +79,14 @@ class Pool:
         self._failed_starts = 0
         self.processes: dict[int, WorkerProcess] = {}
 
-    async def run(self, call: Call, timeout: float) -> bytes:
+    async def run(self, call: Call, timeout: float, begun: Callable[[], None] = unheard) -> Computed:
         """See `Runtime.run`."""
         if len(self._queue) >= self._limits.waiting:
             raise BusyError(
                 "overloaded", "Too many calls wait for this model; try again shortly.", retry_after=1
             )
         loop = asyncio.get_running_loop()
-        item = QueuedCall(call, loop.time() + timeout, loop.create_future())
+        item = QueuedCall(call, loop.time() + timeout, loop.create_future(), begun)
         alarm = loop.call_at(item.deadline, _expire, item.future)
         self._queue.append(item)
         self._wake()
@@ -183,8 +191,11 @@ class Pool:
         batch = self._take()
         if not batch:
             return
+        for item in batch:
+            item.begun()
         # A worker that outlives all its callers hangs. Killing it ends the exchange, and nobody is waiting.
         alarm = asyncio.get_running_loop().call_at(max(item.deadline for item in batch), worker.kill)
+        began = time.perf_counter()
         try:
             answers = await worker.run([item.call for item in batch])
         except WorkerDied:
@@ -198,8 +209,14 @@ class Pool:
             raise
         finally:
             alarm.cancel()
+        microseconds = (time.perf_counter() - began) * MICRO
+        records = sum(item.call.records for item in batch)
         for item, answer in zip(batch, answers, strict=True):
-            _settle(item.future, answer)
+            if isinstance(answer, CloakworkError):
+                _settle(item.future, answer)
+            else:  # where there are no records, keys alone were checked
+                share = item.call.records / max(records, 1)
+                _settle(item.future, Computed(answer, int(microseconds * share)))
 
     def _take(self) -> list[QueuedCall]:
         """Take whatever waits, up to the batch's bound."""
@@ -234,7 +251,7 @@ class Pool:
             _settle(self._queue.popleft().future, failure)
 
 
-def _settle(future: asyncio.Future[bytes], answer: bytes | CloakworkError) -> None:
+def _settle(future: asyncio.Future[Computed], answer: Computed | CloakworkError) -> None:
     if future.done():
         return
     if isinstance(answer, CloakworkError):
@@ -247,7 +264,7 @@ def _stopping() -> ServerError:
     return ServerError("worker_failed", "The service is stopping; nothing was charged.")
 
 
-def _expire(future: asyncio.Future[bytes]) -> None:
+def _expire(future: asyncio.Future[Computed]) -> None:
     _settle(
         future, DeadlineError("deadline_exceeded", "The model did not answer in time; nothing was charged.")
     )

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from cloakwork.wire import Mode
     from cloakwork_functions.registry import Artifact
 
-__all__ = ["Call", "Runtime"]
+__all__ = ["Call", "Computed", "Runtime", "unheard"]
+
+
+def unheard() -> None:
+    """Tell nobody that a call begins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +39,24 @@ class Call:
     keys: Path | None = None
 
 
+class Computed(NamedTuple):
+    """What came of a call.
+
+    Attributes:
+        body: float32 elements of the outputs, or an answer frame.
+        microseconds: the call's share of the computing, by records if it ran together with others; that of
+            runs that came to nothing is not in it.
+    """
+
+    body: bytes
+    microseconds: int
+
+
 class Runtime(Protocol):
     """An engine."""
 
-    async def run(self, call: Call, timeout: float) -> bytes:
-        """Run a call: float32 elements of the outputs, or an answer frame.
+    async def run(self, call: Call, timeout: float, begun: Callable[[], None] = unheard) -> Computed:
+        """Run a call.
 
         A call whose process dies is run again in another, so a call may run twice but is answered once.
         Cancelling the task gives up the call.
@@ -46,6 +64,7 @@ class Runtime(Protocol):
         Args:
             call: what to run.
             timeout: seconds it may take, waiting included.
+            begun: called when the call leaves the queue, again if it runs again.
 
         Raises:
             PrivacyError: the ciphertexts or keys cannot be used.

@@ -60,7 +60,7 @@ def serve(sock: socket.socket, function: Function, lifeline: int | None = None) 
 
 def say_where(kind: type[BaseException], _: BaseException, trace: TracebackType | None) -> None:
     """Print where a fault came from without its words, which could quote an input."""
-    if not issubclass(kind, BrokenPipeError):  # the engine went first
+    if not issubclass(kind, ConnectionError):  # the engine went first
         sys.stderr.write(f"{kind.__name__} in a worker\n{''.join(traceback.format_tb(trace))}")
 
 

@@ -1,4 +1,4 @@
-"""The command line: `cloakwork models` and `cloakwork run` here, the operator's commands by entry point."""
+"""The command line: what a user types here, the operator's commands by entry point."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
-OWN = ("models", "run")
+OWN = ("models", "quote", "receipts", "run", "usage")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

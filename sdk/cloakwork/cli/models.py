@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from cloakwork.client import Client
-from cloakwork.wire import usd
+from cloakwork.rates import in_words
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -40,5 +40,6 @@ def _print(info: ModelInfo) -> None:
     print(f"{info.model}@{info.version}{aliases}  {info.card.summary}")  # noqa: T201
     for mode, offer in info.card.modes.items():
         epsilon = f", ε = {offer.epsilon:g} a record" if offer.epsilon else ""
-        line = f"  {mode:<11} accuracy {offer.accuracy:.3f}, ${usd(offer.price_nano_usd):f} a record{epsilon}"
+        price = in_words(info.prices[mode]) if mode in info.prices else "no price yet"
+        line = f"  {mode:<11} accuracy {offer.accuracy:.3f}, {price}{epsilon}"
         print(line)  # noqa: T201

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from cloakwork.flow import Result
 
-__all__ = ["HELP", "configure", "run"]
+__all__ = ["HELP", "configure", "read_input", "run"]
 
 HELP = "run a model on a record or a batch"
 
@@ -38,7 +38,7 @@ def configure(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> int:
     """Do it: the output goes to standard output as JSON, the rest to standard error."""
-    value = _read(arguments.input)
+    value = read_input(arguments.input)
     with Client() as client:
         answer = client.run(arguments.model, value, privacy=arguments.privacy, deadline=arguments.deadline)
     output = answer.output.tolist() if hasattr(answer.output, "tolist") else answer.output
@@ -47,7 +47,8 @@ def run(arguments: Namespace) -> int:
     return 0
 
 
-def _read(source: str) -> Any:
+def read_input(source: str) -> Any:
+    """Read a record or a batch from a file, or from standard input."""
     try:
         if source.endswith(".npy"):
             import numpy as np

@@ -18,12 +18,14 @@ from cloakwork.errors import BusyError, CloakworkError, PrivacyError, TransportE
 from cloakwork.exchange import Deadline, Exchange, Pause
 from cloakwork.wire import Header, Response
 from cloakwork_functions.gateway import KeyLimits, http, keystore
+from cloakwork_functions.gateway.auth import LOCAL
 from cloakwork_functions.gateway.keystore import KeyStore
 from cloakwork_functions.gateway.middleware import RequestMiddleware
-from cloakwork_functions.gateway.routes import LOCAL, routes
+from cloakwork_functions.gateway.routes import routes
 from cloakwork_functions.gateway.service import Service
 from cloakwork_functions.gateway.stage import Stage
 from cloakwork_functions.registry import Registry
+from cloakwork_functions.runtime import Computed
 from cloakwork_privacy.ckks import frames
 
 DIGEST = "0" * 64
@@ -40,7 +42,7 @@ class Checker:
         assert hashlib.sha256(call.keys.read_bytes()).hexdigest() == call.keys.stem
         if self.failure is not None:
             raise self.failure
-        return b""
+        return Computed(b"", 0)
 
 
 class Gateway:
@@ -50,7 +52,10 @@ class Gateway:
         self.root = root
         self.runtime = Checker()
         self.keystore = KeyStore(root, limits or KeyLimits())
-        service = Service(Registry(home.registry), None, self.runtime, self.keystore)
+        books = dict.fromkeys(("store", "ledger", "keys", "catalogue", "signing", "pace", "calls"))
+        service = Service(
+            registry=Registry(home.registry), runtime=self.runtime, keystore=self.keystore, **books
+        )
         self.app = RequestMiddleware(Router(routes(service)))
 
     def files(self):

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import time
 from itertools import pairwise
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 from cloakwork.errors import CloakworkError
 from cloakwork.wire import Mode
 from cloakwork_functions.registry import Registry
-from cloakwork_functions.runtime import Call, LocalRuntime
+from cloakwork_functions.runtime import Call, Computed, LocalRuntime
 from cloakwork_functions.runtime.pool import Limits, Pool
 from cloakwork_functions.runtime.process import WorkerProcess
 
@@ -31,8 +32,8 @@ def call(artifact, records):
     return Call(artifact, Mode.PLAINTEXT, records.astype("<f4").tobytes(), len(records))
 
 
-def outputs(body):
-    return np.frombuffer(body, "<f4").reshape(-1, 2)
+def outputs(*computed):
+    return np.frombuffer(b"".join(each.body for each in computed), "<f4").reshape(-1, 2)
 
 
 def with_runtime(work, **settings):
@@ -70,7 +71,7 @@ def test_calls_that_wait_together_are_answered_each_with_its_own(artifact, recor
         parts = await asyncio.gather(
             *(runtime.run(call(artifact, records[a:b]), 30) for a, b in pairwise(starts))
         )
-        return outputs(together)[: sum(sizes)], outputs(b"".join(parts))
+        return outputs(together)[: sum(sizes)], outputs(*parts)
 
     together, parts = with_runtime(work)
     assert np.allclose(together, parts, atol=1e-6)
@@ -96,6 +97,21 @@ def test_what_waits_goes_in_one_batch(artifact, records, batches):
 
     with_runtime(work)
     assert batches == [40]
+
+
+def test_the_computing_of_a_batch_is_shared_by_records(artifact, records, batches):
+    sizes = [1, 3, 4]
+
+    async def work(runtime):
+        await runtime.run(call(artifact, records[:1]), 30)
+        began = time.perf_counter()
+        done = await asyncio.gather(*(runtime.run(call(artifact, records[:size]), 30) for size in sizes))
+        return [computed.microseconds for computed in done], (time.perf_counter() - began) * 1e6
+
+    shares, elapsed = with_runtime(work)
+    assert batches == [1, len(sizes)]
+    assert 0 < sum(shares) <= elapsed, "together they are not told of more than there was"
+    assert [share / shares[0] for share in shares] == pytest.approx(sizes, rel=0.05)
 
 
 def test_an_idle_worker_stops_and_the_next_call_starts_another(artifact, records):
@@ -167,7 +183,7 @@ def test_a_call_that_kills_its_worker_takes_nobody_along(artifact, records):
 
     answers = with_runtime(work)
     assert getattr(answers.pop(10), "code", None) == "worker_failed"
-    assert all(isinstance(answer, bytes) for answer in answers)
+    assert all(isinstance(answer, Computed) for answer in answers)
 
 
 def test_a_full_queue_is_refused(artifact, records):

@@ -83,6 +83,10 @@ def threads(pid):
     return list(Path(f"/proc/{pid}/task").iterdir())
 
 
+def environment(pid):
+    return Path(f"/proc/{pid}/environ").read_text()
+
+
 def gone(pid):
     """Whether a process is no more, not even as a zombie."""
     return not Path(f"/proc/{pid}").exists()
@@ -93,6 +97,27 @@ async def fill(runtime, sealed, workers):
     calls = [asyncio.create_task(runtime.run(sealed(4), 60)) for _ in range(4 * workers)]
     await until(lambda: len(pids(runtime)) == workers)
     return calls
+
+
+def test_no_worker_is_told_the_secret_or_the_database(sealed, home, held_out, monkeypatch):
+    written = {"CLOAKWORK_SECRET": "5e" * 32, "CLOAKWORK_DATABASE_URL": "postgres://x", "PGPASSWORD": "pw"}
+    for name, text in {**written, "HARMLESS": "1"}.items():
+        monkeypatch.setenv(name, text)
+    registry = Registry(home.registry)
+    plain = registry.artifact(registry.resolve("tumor-risk").digest)
+    record = held_out("tumor-risk")[0][:1].astype("<f4").tobytes()
+
+    async def work(runtime):
+        await runtime.run(sealed(1), 60)
+        processes = family(runtime)
+        await runtime.run(Call(plain, Mode.PLAINTEXT, record, 1), 60)
+        return [environment(pid) for pid in {*processes, *pids(runtime)}]
+
+    told = with_runtime(work, workers=1)
+    assert len(told) == 3, "a nursery, a worker that it forked, and one that was spawned"
+    for text in told:
+        assert "HARMLESS=1" in text
+        assert not any(name in text for name in written)
 
 
 def test_workers_are_forked_by_one_process_that_has_one_thread(sealed):
@@ -135,7 +160,7 @@ def test_siblings_share_no_randomness(sealed, keys):
     async def work(runtime):
         answers = []
         for _ in range(3):
-            answers.append(await runtime.run(call, 60))
+            answers.append((await runtime.run(call, 60)).body)
             (worker,) = pids(runtime)
             waiting = asyncio.create_task(runtime.run(sealed(16), 60))  # keeps the nursery
             await asyncio.sleep(0)
@@ -174,7 +199,7 @@ def test_a_kill_in_the_middle_of_a_request_loses_nothing(sealed, keys, held_out,
 
     answer, renewed = with_runtime(work, workers=1)
     assert renewed
-    assert len(keys.open(answer, call.body)) == 16
+    assert len(keys.open(answer.body, call.body)) == 16
 
 
 def test_workers_that_died_at_rest_cost_a_call_no_try(sealed):
