@@ -1,7 +1,6 @@
 """The main job over a real HTTP server: both models, three modes, both clients, and "local:"."""
 
 import asyncio
-import sqlite3
 import stat
 import threading
 import time
@@ -11,7 +10,7 @@ import pytest
 from conftest import serving
 
 from cloakwork import AsyncClient, Client
-from cloakwork.errors import CloakworkError, DeadlineError, PrivacyError
+from cloakwork.errors import CloakworkError, PrivacyError
 from cloakwork.wire import usd
 
 MODELS = ("tumor-risk", "digits")
@@ -131,20 +130,6 @@ def test_repeating_a_call_under_its_idempotency_key_is_charged_once(server, clie
     again = client.run("tumor-risk", record, idempotency_key="the-same-call")
     assert np.array_equal(first.output, again.output)
     assert first.request_id == again.request_id
-
-
-def test_a_call_that_runs_out_of_time_is_not_charged(fresh_home, tmp_path, held_out):
-    records = held_out("digits")[0][:64]
-    with serving(fresh_home, tmp_path / "log") as server, server.client() as client:
-        client.run("digits", records[0], privacy="encrypted")
-        with pytest.raises(DeadlineError):
-            client.run("digits", records, privacy="encrypted", deadline=0.7)
-        client.run("digits", records[0], privacy="encrypted")
-    with sqlite3.connect(fresh_home.database) as connection:
-        amounts = connection.execute("SELECT amount FROM entries WHERE kind = 'settle'").fetchall()
-    connection.close()
-    price = 20_000
-    assert amounts == [(price,), (price,)]
 
 
 def test_keys_are_uploaded_once_and_the_report_says_so(fresh_home, tmp_path, held_out):
